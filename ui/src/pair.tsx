@@ -48,6 +48,7 @@ export function Pair() {
           <p>{value.why}, for {ago(value["since-ms"])}</p>
           <p>priority {value.priority}, revision {value.revision}</p>
           {value.troubles.length > 0 && <ul class="bad">{value.troubles.map((t) => <li key={t}>{t}</li>)}</ul>}
+          {value["stood-still"] && <p>stood still for {ago(value["stood-still"]["lasted-ms"])}, {ago(value["stood-still"]["ended-ms-ago"])} ago: {value["stood-still"].cause}</p>}
           {!value.guarded && <p class="bad">no guard process: a frozen daemon would keep its addresses</p>}
         </article>
         {peer && (
@@ -55,6 +56,7 @@ export function Pair() {
             <h2>{peer.name ?? peer.address} <small>the other node{peer.name && `, ${peer.address}`}</small></h2>
             <p class="role">{peer.heard ? peer.role : "not heard"}</p>
             <p>{peer["heard-ms-ago"] != null ? `heard ${ago(peer["heard-ms-ago"])} ago` : "never heard"}</p>
+            {peer["stood-still"] && <p>stood still for {ago(peer["stood-still"]["lasted-ms"])}, {ago(peer["stood-still"]["ended-ms-ago"])} ago: {peer["stood-still"].cause}</p>}
             {peer.priority != null && <p>priority {peer.priority}, revision {peer.revision}</p>}
           </article>
         )}

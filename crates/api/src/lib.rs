@@ -180,6 +180,9 @@ pub struct Pair {
     pub addresses_without_interface: Vec<String>,
     /// Who else answered for an address at the last takeover.
     pub conflict: Option<String>,
+    /// The last time that this node stood still for longer than its peer waits for a beat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stood_still: Option<StoodStill>,
     /// A second process removes the addresses should this one die or freeze.
     pub guarded: bool,
     /// The election runs before everything else.
@@ -219,6 +222,19 @@ pub struct PairPeer {
     pub priority: Option<u8>,
     pub revision: Option<u64>,
     pub hears_this_node_ms_ago: Option<u64>,
+    /// The last time that it stood still, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stood_still: Option<StoodStill>,
+}
+
+/// A node did not run: no beats, no answers.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct StoodStill {
+    pub lasted_ms: u64,
+    pub ended_ms_ago: u64,
+    /// As far as the kernel tells: steal, other programs, a task of its own, or stopped.
+    pub cause: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

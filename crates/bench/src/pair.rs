@@ -142,6 +142,49 @@ impl Bench {
         (seen["gap_ms"].as_u64().unwrap_or(u64::MAX), seen["failed"].as_u64().unwrap_or(u64::MAX))
     }
 
+    /// Where no answer takes longer than a second: less is waited for.
+    fn short_outage(&self, act: impl FnOnce()) -> u64 {
+        let client = self.lab.traffic("c", NEW_CONNECTIONS, &[VIP, "80", "5"]);
+        std::thread::sleep(Duration::from_millis(800));
+        act();
+        std::thread::sleep(Duration::from_millis(1_200));
+        client.end()["gap_ms"].as_u64().unwrap_or(u64::MAX)
+    }
+
+    /// Nothing of a node is heard on any path any more, and no carrier tells of it.
+    fn mute(&self, node: usize) {
+        let chain = |number: usize| {
+            let end = format!("{}{number}", NODES[node]);
+            format!("chain c{number} {{ type filter hook ingress device {end} priority 0; policy drop; }};")
+        };
+        let chains: String = (0..3).map(chain).collect();
+        self.lab.hosts.run("switch", "nft", &[&format!("table netdev power {{ {chains} }}")]);
+    }
+
+    fn unmute(&self) {
+        self.lab.hosts.run("switch", "nft", &["delete table netdev power"]);
+    }
+
+    /// Whichever node stays active after a partition has healed.
+    fn settle(&self) {
+        std::thread::sleep(Duration::from_secs(2));
+        self.await_on(self.active());
+    }
+
+    /// The time of death is what beats have been measured to allow, as it is ten minutes after a start.
+    fn await_adapted(&self) {
+        let end = Instant::now() + Duration::from_secs(90);
+        let dead_ms = |node| self.lab.json(node, &["pair", "status"])["beats"]["dead-after-ms"].as_u64();
+        while self.who == Who::Evenkeel && Instant::now() < end {
+            let agreed = [dead_ms(0), dead_ms(1)];
+            if agreed.iter().all(|ms| ms.is_some_and(|ms| ms < 150)) {
+                eprint!("dead after {agreed:?} ms; ");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
     /// All cables of a node, as if its power had gone.
     fn cables(&self, node: usize, how: &str) {
         for number in 0..3 {
@@ -216,10 +259,16 @@ fn spread(all: Vec<u64>) -> String {
 /// Every row of the table, by its name.
 type Rows = BTreeMap<&'static str, Vec<(String, String)>>;
 
-/// `only`: `faults`, `blink`, `memory`, `busy` or `beside` alone; roles are looked at for so many minutes
+/// `only`: `faults`, `blink`, `memory`, `busy` or `beside` alone, of `blink` also one fault of one program
+/// (`blink:killed:evenkeel`; see [`BLINKS`]); roles are looked at for so many minutes
 /// while both cores are busy.
 pub fn run(rounds: usize, only: Option<&str>, minutes: u64) -> anyhow::Result<String> {
-    let wanted = |part: &str| only.is_none_or(|only| only == part);
+    let mut words = only.unwrap_or_default().split(':');
+    let (part, fault, one) = (words.next().unwrap_or_default(), words.next(), words.next());
+    let wanted = |asked: &str| part.is_empty() || part == asked;
+    let faults_of_blink: Vec<Blink> =
+        BLINKS.iter().filter(|b| fault.is_none_or(|f| f == b.name || f == "all")).copied().collect();
+    let fits = |who: &Who| one.is_none_or(|one| who.name().to_lowercase().starts_with(one));
     let program = std::env::current_exe()?.with_file_name("evenkeel").display().to_string();
     let mut rows: Rows = BTreeMap::new();
     let all = [Who::Evenkeel, Who::Keepalived("0.1"), Who::Keepalived("1")];
@@ -234,10 +283,12 @@ pub fn run(rounds: usize, only: Option<&str>, minutes: u64) -> anyhow::Result<St
             faults(&mut bench, rounds, &mut rows)?;
         }
     }
-    for who in [Who::Evenkeel, Who::Keepalived(FASTEST)].into_iter().filter(|_| wanted("blink")) {
+    for who in
+        [Who::Evenkeel, Who::Keepalived(FASTEST)].into_iter().filter(|who| wanted("blink") && fits(who))
+    {
         let mut bench = Bench::new(who, &program)?;
         bench.start();
-        blink(&mut bench, rounds * 3, &mut rows);
+        blink(&mut bench, &faults_of_blink, rounds * 3, &mut rows);
         if wanted("busy") && who != Who::Evenkeel {
             busy(&bench, minutes, &mut rows);
         }
@@ -354,56 +405,116 @@ fn beside(program: &str, minutes: u64, rows: &mut Rows) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How soon somebody answers again, while both cores are busy.
-fn blink(bench: &mut Bench, rounds: usize, rows: &mut Rows) {
+/// A fault of which is measured how soon somebody answers again.
+#[derive(Clone, Copy)]
+struct Blink {
+    name: &'static str,
+    row: &'static str,
+    /// Does it to the active node, heals it, and says how long nobody answered.
+    play: fn(&mut Bench, usize) -> u64,
+}
+
+const BLINKS: &[Blink] = &[
+    Blink { name: "nothing", row: "01b nothing happens, both cores busy: longest wait", play: play_nothing },
+    Blink {
+        name: "link",
+        row: "01c outage at a service link that goes down, both cores busy",
+        play: play_link,
+    },
+    Blink {
+        name: "power",
+        row: "01d outage at a power cut that carriers tell of, both cores busy",
+        play: play_power,
+    },
+    Blink {
+        name: "silent",
+        row: "01e outage at a power cut that no carrier tells of, both cores busy",
+        play: play_silent,
+    },
+    Blink {
+        name: "killed",
+        row: "01f outage at SIGKILL of the active daemon, both cores busy",
+        play: play_killed,
+    },
+];
+
+/// How soon somebody answers again, while both cores are busy. Each outage is told as it is measured.
+fn blink(bench: &mut Bench, faults: &[Blink], rounds: usize, rows: &mut Rows) {
     let who = bench.who.name();
-    let mut note = |property: &'static str, all: Vec<u64>| {
-        let all = sorted(all);
-        let at = |share: usize| all[(all.len() - 1) * share / 100];
-        let value = format!("p50 {} ms, p90 {} ms, longest {} ms of {}", at(50), at(90), at(100), all.len());
-        eprintln!("{property}: {who}: {value}");
-        rows.entry(property).or_default().push((who.clone(), value));
-    };
     // Beats adapt.
     std::thread::sleep(Duration::from_secs(30));
     let loops = busy_cores();
-    let (mut power, mut link, mut killed) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        let node = bench.active();
-        let end = format!("{}0", NODES[node]);
-        link.push(bench.outage(|| bench.lab.hosts.ip("switch", &["link", "set", &end, "down"])).0);
-        bench.lab.hosts.ip("switch", &["link", "set", &end, "up"]);
-        bench.await_on(1 - node);
+    for fault in faults {
+        let outages = (0..rounds).map(|_| {
+            let node = bench.active();
+            let gap = (fault.play)(bench, node);
+            eprintln!("{}, {}: {gap} ms", fault.name, bench.who.name());
+            gap
+        });
+        let value = quantiles(outages.collect());
+        eprintln!("{}: {who}: {value}", fault.row);
+        rows.entry(fault.row).or_default().push((who.clone(), value));
     }
-    note("01b outage at a service link that goes down, both cores busy", link);
-    for _ in 0..rounds {
-        let node = bench.active();
-        power.push(bench.outage(|| bench.cables(node, "down")).0);
-        bench.cables(node, "up");
-        std::thread::sleep(Duration::from_secs(2));
-        let now = bench.active();
-        bench.await_on(now);
-    }
-    note("01c outage at a power cut, both cores busy", power);
-    for _ in 0..rounds {
-        let node = bench.active();
-        killed.push(bench.outage(|| bench.signal(node, Signal::KILL)).0);
-        match bench.who {
-            Who::Evenkeel => {
-                drop(bench.lab.nodes[node].take());
-                bench.lab.start(node);
-            }
-            Who::Keepalived(_) => {
-                bench.others[node].clear();
-                // What it left behind: nobody else takes the address away.
-                bench.lab.hosts.ip(NODES[node], &["address", "del", &format!("{VIP}/32"), "dev", "e0"]);
-                bench.start_keepalived(node);
-            }
-        }
-        bench.await_on(1 - node);
-    }
-    note("01d outage at SIGKILL of the active daemon, both cores busy", killed);
     drop(loops);
+}
+
+/// What the client waits for besides: it shares the cores, as the servers do.
+fn play_nothing(bench: &mut Bench, _: usize) -> u64 {
+    bench.short_outage(|| ())
+}
+
+fn play_link(bench: &mut Bench, node: usize) -> u64 {
+    let end = format!("{}0", NODES[node]);
+    let gap = bench.short_outage(|| bench.lab.hosts.ip("switch", &["link", "set", &end, "down"]));
+    bench.lab.hosts.ip("switch", &["link", "set", &end, "up"]);
+    bench.await_on(1 - node);
+    gap
+}
+
+fn play_power(bench: &mut Bench, node: usize) -> u64 {
+    let gap = bench.short_outage(|| bench.cables(node, "down"));
+    bench.cables(node, "up");
+    bench.settle();
+    gap
+}
+
+fn play_silent(bench: &mut Bench, node: usize) -> u64 {
+    bench.await_adapted();
+    let gap = bench.short_outage(|| bench.mute(node));
+    bench.unmute();
+    bench.settle();
+    gap
+}
+
+fn play_killed(bench: &mut Bench, node: usize) -> u64 {
+    let gap = bench.short_outage(|| bench.signal(node, Signal::KILL));
+    match bench.who {
+        Who::Evenkeel => {
+            drop(bench.lab.nodes[node].take());
+            bench.lab.start(node);
+        }
+        Who::Keepalived(_) => {
+            bench.others[node].clear();
+            // What it left behind: nobody else takes the address away.
+            bench.lab.hosts.ip(NODES[node], &["address", "del", &format!("{VIP}/32"), "dev", "e0"]);
+            bench.start_keepalived(node);
+        }
+    }
+    bench.await_on(1 - node);
+    gap
+}
+
+fn quantiles(all: Vec<u64>) -> String {
+    let all = sorted(all);
+    let at = |share: usize| all[(all.len() * share).div_ceil(100).clamp(1, all.len()) - 1];
+    format!(
+        "p50 {} ms, p90 {} ms, p99 {} ms, longest {} ms of {}",
+        at(50),
+        at(90),
+        at(99),
+        at(100),
+        all.len()
+    )
 }
 
 fn faults(bench: &mut Bench, rounds: usize, rows: &mut Rows) -> anyhow::Result<()> {

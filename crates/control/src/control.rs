@@ -23,7 +23,7 @@ use super::happenings::Happenings;
 use super::history::History;
 use super::layer4::{self, Layer4};
 use super::overrides::{Overrides, Unconfirmed};
-use super::pair::{self, News, Pair, PairNews, Resume};
+use super::pair::{self, News, Pair, PairNews, Resume, Say};
 use super::recorder::Recorder;
 use super::servers::{ServerHealth, Watcher};
 use super::sync::Sync;
@@ -359,6 +359,7 @@ impl Control {
         match news {
             News::Role { active, handed_over, .. } => self.follow_role(*active, *handed_over),
             News::Resumed => self.resume_role(),
+            News::StoodStill { stall, .. } => self.say(&Say::StoodStill { stall: stall.described() }),
             _ => {}
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::broadcast;
 use tracing::warn;
 
 use super::control::{Control, wall_ms};
-use super::pair::News;
+use super::pair::{News, seconds};
 
 /// The last ones that are kept.
 const KEPT: usize = 1_000;
@@ -213,6 +213,13 @@ impl Control {
             News::SplitBrain(false) => {
                 self.happen("split-brain", "good", &node, "one node of the pair is active again".into());
             }
+            News::StoodStill { stall, was_active: true } => {
+                let lasted = seconds(stall.lasted.as_millis() as u64);
+                let text = format!("{node} stood still for {lasted} while it was active: {}", stall.cause);
+                self.happen("role", "warning", &node, text);
+            }
+            // No client has noticed.
+            News::StoodStill { .. } => {}
             News::PeerLost => self.happen("role", "warning", &node, format!("{node} does not hear its peer")),
             News::PeerFound => self.happen("role", "good", &node, format!("{node} hears its peer")),
         }

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::commits::{Commits, from_peer};
 use super::control::Control;
-use super::pair::{FromPeer, Keys, Pair, PeerLink, Say, Tables, tables_of};
+use super::pair::{FromPeer, Keys, Pair, PeerLink, Say, Tables, seconds, tables_of};
 
 /// Priorities of the nodes of a pair that is made by a code.
 const FIRST: u8 = 150;
@@ -33,6 +33,8 @@ fn with_port(peer: &str) -> String {
     }
 }
 
+/// A stall so long ago is told to a peer that comes back.
+const STALL_IS_NEWS: Duration = Duration::from_secs(600);
 /// Connections of the peer that are remembered.
 const MOST_CONNECTIONS: usize = 1_000_000;
 
@@ -44,6 +46,8 @@ pub struct Sync {
     pub tap: Option<Tap>,
     /// The other node's name, once it has said so.
     pub(super) peer: Option<String>,
+    /// Its last stall, and when it told of it.
+    peer_stall: Option<(Instant, api::StoodStill)>,
     pub(super) commits: Commits,
     tickets: TicketSecrets,
     /// The stamp of the people that the peer was told of.
@@ -92,6 +96,7 @@ impl Control {
     pub fn on_peer(&mut self, news: FromPeer) {
         match news {
             FromPeer::Up { program } => {
+                self.tell_stall();
                 if let Some(link) = &mut self.sync_mut().link {
                     link.program = Some(program);
                 }
@@ -221,6 +226,7 @@ impl Control {
             Say::KeepNoMore => self.keep_no_more(),
             Say::GiveRole => self.give_role(),
             Say::Knows { knows } => self.peer_knows(knows),
+            Say::StoodStill { stall } => self.peer_stood_still(stall),
             Say::Files { files } => self.named_files_came(files),
             Say::Managed { id, active, files } => self.take_managed(id, active, files),
             Say::ManagedKept { id, failed } => self.managed_kept(id, failed),
@@ -228,6 +234,45 @@ impl Control {
             Say::Upgraded { id, result } => self.other_upgraded(id, result),
             Say::Unknown => {}
         }
+    }
+
+    /// A link that broke with a stall could not carry the news of it.
+    fn tell_stall(&self) {
+        let stall = self.pair().and_then(|pair| pair.shared().view().stall);
+        if let Some(stall) = stall.filter(|stall| stall.at.elapsed() < STALL_IS_NEWS) {
+            self.say(&Say::StoodStill { stall: stall.described() });
+        }
+    }
+
+    /// This node knew of nothing but silence.
+    fn peer_stood_still(&mut self, stall: api::StoodStill) {
+        let ended =
+            |at: Instant, stall: &api::StoodStill| at.checked_sub(Duration::from_millis(stall.ended_ms_ago));
+        let now = Instant::now();
+        let is_known = self.sync().peer_stall.as_ref().is_some_and(|(at, known)| {
+            let (one, other) = (ended(*at, known), ended(now, &stall));
+            let apart = one.zip(other).map(|(one, other)| one.max(other) - one.min(other));
+            known.lasted_ms == stall.lasted_ms && apart.is_some_and(|apart| apart < Duration::from_secs(2))
+        });
+        if is_known {
+            return;
+        }
+        let lasted = Duration::from_millis(stall.lasted_ms.saturating_add(stall.ended_ms_ago));
+        let since = self.pair().and_then(|pair| pair.shared().view().since);
+        let took_over = self.is_active_node() && since.is_some_and(|since| since.elapsed() <= lasted);
+        let peer = self.sync().peer.clone().unwrap_or_else(|| "the peer".into());
+        let after = if took_over { "; this node has taken over meanwhile" } else { "" };
+        let text = format!(
+            "{peer} says that it stood still for {}: {}{after}",
+            seconds(stall.lasted_ms),
+            stall.cause
+        );
+        warn!(ms = stall.lasted_ms, cause = stall.cause, took_over, "the peer stood still");
+        if took_over {
+            let node = self.node_name();
+            self.happen("role", "info", &node, text);
+        }
+        self.sync_mut().peer_stall = Some((now, stall));
     }
 
     // Live changes and keys
@@ -524,6 +569,10 @@ impl Control {
         status.routers.iter_mut().for_each(|router| router.addresses.clone_from(&addresses));
         if let Some(peer) = &mut status.peer {
             peer.name.clone_from(&self.sync().peer);
+            peer.stood_still = self.sync().peer_stall.as_ref().map(|(told, stall)| {
+                let ended_ms_ago = stall.ended_ms_ago + told.elapsed().as_millis() as u64;
+                api::StoodStill { ended_ms_ago, ..stall.clone() }
+            });
         }
         Ok(status)
     }

@@ -197,6 +197,11 @@ impl Election {
         self.peer_alive
     }
 
+    /// How long the peer, which was heard before, has not been.
+    pub fn silent_for(&self, now: Millis) -> Option<Millis> {
+        self.peer.as_ref().map(|p| now.saturating_sub(p.heard_at))
+    }
+
     pub fn is_split(&self) -> bool {
         self.split_since.is_some()
     }

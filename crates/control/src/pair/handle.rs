@@ -14,6 +14,7 @@ use evenkeel_vrrp::beat::{Beat, Role};
 use tracing::{error, info, warn};
 
 use super::reach::Targets;
+use super::stall::Stall;
 
 /// What the daemon tells the thread.
 pub enum Order {
@@ -63,6 +64,11 @@ pub enum News {
     PeerFound,
     PeerLost,
     SplitBrain(bool),
+    /// The pair's thread did not run for so long that a peer takes it for dead.
+    StoodStill {
+        stall: Stall,
+        was_active: bool,
+    },
 }
 
 impl News {
@@ -103,6 +109,8 @@ pub struct View {
     pub guarded: bool,
     pub witness: Option<(SocketAddr, Option<Instant>)>,
     pub conflict: Option<String>,
+    /// The last one.
+    pub stall: Option<Stall>,
 }
 
 /// Things shared with the daemon.
@@ -161,5 +169,8 @@ pub fn log(item: &News) {
         News::PeerLost => warn!("the peer is silent on every path"),
         News::SplitBrain(true) => error!("split brain: both nodes are active"),
         News::SplitBrain(false) => warn!("split brain is over"),
+        News::StoodStill { stall, .. } => {
+            warn!(ms = stall.lasted.as_millis() as u64, cause = stall.cause, "this node stood still");
+        }
     }
 }

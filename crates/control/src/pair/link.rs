@@ -128,6 +128,10 @@ pub enum Say {
     Knows {
         knows: api::PairKnowledge,
     },
+    /// The sender did not run for a while: why it may have lost its role.
+    StoodStill {
+        stall: api::StoodStill,
+    },
     /// Files that the next configuration names.
     Files {
         files: Vec<(PathBuf, String)>,

@@ -11,6 +11,7 @@ mod pace;
 mod paths;
 mod reach;
 mod removed;
+mod stall;
 mod tables;
 mod thread;
 mod trouble;
@@ -37,6 +38,7 @@ pub use journal::replay;
 pub use keys::{Keys, random};
 pub use link::{FromPeer, INVITED, PeerLink, Say};
 pub use network_watcher::{NetworkSnapshot as NetworkSeen, snapshot as network_snapshot};
+pub use stall::seconds;
 pub use tables::{Tables, tables_of};
 use thread::Start;
 use trouble::Troubles;
@@ -220,6 +222,7 @@ impl Pair {
                 trouble: view.peer.map(|p| p.fitness.trouble),
                 priority: view.peer.map(|p| p.fitness.priority),
                 revision: view.peer.map(|p| p.revision),
+                stood_still: None,
                 hears_this_node_ms_ago: view.peer.filter(|p| p.heard > 0).map(|p| u64::from(p.heard_age_ms)),
             }),
             paths: view
@@ -237,6 +240,7 @@ impl Pair {
             announced_ms_ago: ago(view.announced),
             addresses_without_interface: view.unplaced.iter().map(ToString::to_string).collect(),
             conflict: view.conflict,
+            stood_still: view.stall.map(|stall| stall.described()),
             guarded: view.guarded,
             real_time: view.real_time.is_none(),
             routers: self.settings.routers.iter().map(|router| self.router(router)).collect(),

@@ -30,6 +30,7 @@ use super::network_watcher::{self, Lent, NetworkSnapshot, NetworkWatcher};
 use super::pace::Beats;
 use super::paths::{Path, Received, paths_of};
 use super::reach::{Surroundings, Targets};
+use super::stall::{Stages, StallWatch, seconds};
 
 /// The guard takes the addresses away after such a silence of this thread.
 const GUARD: Duration = Duration::from_millis(250);
@@ -104,6 +105,7 @@ struct Thread {
     network_watcher: NetworkWatcher,
     surroundings: Surroundings,
     beats: Beats,
+    stalls: StallWatch,
     guard: Guard,
     orders: Receiver<Order>,
     bell: Arc<OwnedFd>,
@@ -133,27 +135,6 @@ fn settings_of(settings: &PairSettings, node: u64) -> Settings {
         failback: settings.failback,
         takes_over_alone: settings.takes_over_alone,
         witness_lease_ms: settings.witness.map(|_| LEASE_MS.max(dead_ms + dead_ms / 3) as u32),
-    }
-}
-
-/// Tells what has held the thread up: people will ask why it lost its role.
-struct Stages(Instant);
-
-impl Stages {
-    /// A probe for conflicts takes 60 ms; a peer takes over after 150 by default.
-    const SLOW: Duration = Duration::from_millis(100);
-
-    fn start() -> Stages {
-        Stages(Instant::now())
-    }
-
-    fn done(&mut self, stage: &'static str) {
-        let now = Instant::now();
-        let took = now - self.0;
-        if took >= Stages::SLOW {
-            warn!(stage, ms = took.as_millis() as u64, "the pair's thread was held up");
-        }
-        self.0 = now;
     }
 }
 
@@ -205,6 +186,7 @@ impl Thread {
             network_watcher: senses.network_watcher,
             surroundings: senses.surroundings,
             beats: Beats::of(&settings, 0),
+            stalls: StallWatch::start(),
             guard: Guard::start(GUARD),
             orders,
             bell,
@@ -224,19 +206,22 @@ impl Thread {
         thread.open_witness(start.life);
         thread.set_wanted(start.wanted);
         if resume.is_some_and(|r| r.active) {
-            thread.why = "taken over from the process before".into();
-            // The addresses are on the interfaces already; they are only to be known.
-            let seen = Network::open()
-                .and_then(|mut n| network_watcher::snapshot(&mut n, &thread.floating.wanted()));
-            match seen {
-                Ok(seen) => thread.see(seen),
-                Err(error) => warn!(%error, "the interfaces cannot be read"),
-            }
-            thread.become_role(Role::Active);
-            // No election has decided it: who waits for a change of role would hear of none.
-            let _ = thread.news.send(News::Resumed);
+            thread.resume_active();
         }
         thread
+    }
+
+    fn resume_active(&mut self) {
+        // The addresses are on the interfaces already; they are only to be known.
+        let seen =
+            Network::open().and_then(|mut n| network_watcher::snapshot(&mut n, &self.floating.wanted()));
+        match seen {
+            Ok(seen) => self.see(seen),
+            Err(error) => warn!(%error, "the interfaces cannot be read"),
+        }
+        self.become_role(Role::Active, "taken over from the process before");
+        // No election has decided it: who waits for a change of role would hear of none.
+        let _ = self.news.send(News::Resumed);
     }
 
     fn open_witness(&mut self, life: u64) {
@@ -274,6 +259,7 @@ impl Thread {
     }
 
     fn run(&mut self) {
+        self.stalls = StallWatch::start();
         self.real_time = evenkeel_platform::run_first().err();
         if let Some(why) = &self.real_time {
             warn!(
@@ -284,11 +270,11 @@ impl Thread {
         loop {
             let mut stages = Stages::start();
             self.wait();
-            stages.done("waiting");
+            stages.done("waiting", &mut self.stalls);
             // The time first: what was not heard while this did not run is no silence.
             self.tick();
             self.receive();
-            stages.done("receiving");
+            stages.done("receiving", &mut self.stalls);
             let mut stopped = None;
             while let Ok(order) = self.orders.try_recv() {
                 if let Order::Stop { end, done } = order {
@@ -298,32 +284,32 @@ impl Thread {
                 self.obey(order);
             }
             self.look_around();
-            stages.done("orders");
+            stages.done("orders", &mut self.stalls);
             self.apply_orders();
-            stages.done("a change of role");
+            stages.done("a change of role", &mut self.stalls);
             if let Some((end, done)) = stopped {
                 let resume = self.stop(end);
                 let _ = done.send(resume);
                 return;
             }
             self.send();
-            stages.done("sending");
+            stages.done("sending", &mut self.stalls);
             self.guard.beat();
-            stages.done("the guard");
+            stages.done("the guard", &mut self.stalls);
             let now = Instant::now();
             self.floating.announce_when_due(now);
-            stages.done("announcing");
+            stages.done("announcing", &mut self.stalls);
             if let Some(seen) = self.network_watcher.seen() {
                 match seen.at > self.floating.changed_at {
                     true => self.see(seen),
                     false => self.network_watcher.look_for(self.floating.wanted()),
                 }
-                stages.done("following the interfaces");
+                stages.done("following the interfaces", &mut self.stalls);
             }
             if now >= self.show_at {
                 self.show_at = now + Duration::from_millis(100);
                 self.show();
-                stages.done("showing");
+                stages.done("showing", &mut self.stalls);
             }
         }
     }
@@ -349,6 +335,18 @@ impl Thread {
         let mut count = [0; 8];
         let _ = rustix::io::read(&self.bell, &mut count);
         self.beats.woke(left);
+        let (long, was_active) = (self.dead_after(), self.role() == Role::Active);
+        if let Some(stall) = self.stalls.woke(left, long) {
+            let _ = self.news.send(News::StoodStill { stall: stall.clone(), was_active });
+        }
+    }
+
+    /// A stall that long is a death to the peer.
+    fn dead_after(&self) -> Duration {
+        match &self.brain {
+            ElectionMode::Pair { election, .. } => Duration::from_millis(election.settings().dead_ms),
+            ElectionMode::Routers(_) => GUARD,
+        }
     }
 
     fn tick(&mut self) {
@@ -538,9 +536,9 @@ impl Thread {
             ElectionMode::Pair { election, .. } => {
                 for event in election.take_events() {
                     match event {
+                        Event::Became(Role::Active, Why::PeerSilent) if self.in_conflict() => {}
                         Event::Became(role, why) => {
-                            let handed_over = why == Why::HandedOver;
-                            news.push(News::of(role, handed_over, why.as_str()));
+                            news.push(News::of(role, why == Why::HandedOver, &self.reason(why)));
                         }
                         Event::PeerFound => news.push(News::PeerFound),
                         Event::PeerLost => news.push(News::PeerLost),
@@ -563,17 +561,7 @@ impl Thread {
         }
         for item in news {
             match &item {
-                News::Role { active: true, why, .. } => {
-                    if self.in_conflict(why) {
-                        continue;
-                    }
-                    self.why.clone_from(why);
-                    self.become_role(Role::Active);
-                }
-                News::Role { role, why, .. } => {
-                    self.why.clone_from(why);
-                    self.become_role(*role);
-                }
+                News::Role { role, why, .. } => self.become_role(*role, why),
                 News::PeerFound => {
                     self.conflict_since = None;
                     self.announce_after_meeting();
@@ -582,6 +570,24 @@ impl Thread {
                 _ => {}
             }
             let _ = self.news.send(item);
+        }
+    }
+
+    /// Why a role changed, in words; this node's own stall, where that is the reason.
+    fn reason(&self, why: Why) -> String {
+        let ElectionMode::Pair { election, .. } = &self.brain else { return why.as_str().into() };
+        let stall = self.stalls.recent().map(|stall| stall.in_words());
+        match (why, stall) {
+            (Why::DidNotRun, Some(stall)) => {
+                let dead = election.settings().dead_ms;
+                format!("{stall}: its peer takes over after {dead} ms without a beat")
+            }
+            (Why::BothActive, Some(stall)) => format!("{}, since {stall}", why.as_str()),
+            (Why::PeerSilent, _) => match election.silent_for(self.now()) {
+                Some(silent) => format!("{}: no beat for {}", why.as_str(), seconds(silent)),
+                None => why.as_str().into(),
+            },
+            _ => why.as_str().into(),
         }
     }
 
@@ -595,10 +601,7 @@ impl Thread {
 
     /// Before a takeover that nobody offered: does somebody have the addresses? It waits then, but
     /// not for ever.
-    fn in_conflict(&mut self, why: &str) -> bool {
-        if why != Why::PeerSilent.as_str() {
-            return false;
-        }
+    fn in_conflict(&mut self) -> bool {
         let found = self.floating.conflict();
         let since = *self.conflict_since.get_or_insert_with(Instant::now);
         let Some((address, mac)) = found.filter(|_| since.elapsed() < CONFLICT) else {
@@ -624,7 +627,8 @@ impl Thread {
         }
     }
 
-    fn become_role(&mut self, role: Role) {
+    fn become_role(&mut self, role: Role, why: &str) {
+        why.clone_into(&mut self.why);
         let active = role == Role::Active;
         if active {
             self.set_active(true);
@@ -759,6 +763,7 @@ impl Thread {
             guarded: self.guard.is_there(),
             witness: self.settings.witness.map(|address| (address, self.witness_heard)),
             conflict: self.conflict.clone(),
+            stall: self.stalls.last.clone(),
             ..View::default()
         };
         let at = |ms: u64| self.started + Duration::from_millis(ms);

@@ -173,6 +173,7 @@ pub enum Verb {
     },
     /// Close the client connections of a service, of one of its real servers, of one client, or one of them
     #[command(
+        override_usage = "evenkeel close SERVICE[/SERVER] [--client ADDRESS[:PORT]]\n       evenkeel close --client ADDRESS[:PORT]",
         after_help = "Examples: evenkeel close web/web1 --client 192.0.2.7; evenkeel close --client 192.0.2.7:51514"
     )]
     Close {

@@ -214,6 +214,15 @@ fn nodes(pair: &api::Pair) -> Table {
     nodes
 }
 
+fn stood_still(stall: &api::StoodStill) -> String {
+    format!(
+        "{:.2} s, which ended {}: {}",
+        stall.lasted_ms as f64 / 1000.0,
+        ago(Some(stall.ended_ms_ago)),
+        stall.cause
+    )
+}
+
 fn show(pair: &api::Pair) -> Outcome {
     say(nodes(pair).to_string().trim_end())?;
     say(&format!("\n{} for {} s: {}", pair.role, pair.since_ms / 1000, pair.why))?;
@@ -230,6 +239,12 @@ fn show(pair: &api::Pair) -> Outcome {
     }
     for trouble in &pair.troubles {
         say(&format!("trouble: {trouble}"))?;
+    }
+    if let Some(stall) = &pair.stood_still {
+        say(&format!("this node stood still for {}", stood_still(stall)))?;
+    }
+    if let Some(stall) = pair.peer.as_ref().and_then(|peer| peer.stood_still.as_ref()) {
+        say(&format!("the peer stood still for {}", stood_still(stall)))?;
     }
     if let Some(conflict) = &pair.conflict {
         say(&format!("conflict: {conflict}"))?;

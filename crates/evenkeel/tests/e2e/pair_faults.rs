@@ -271,6 +271,104 @@ fn adaptive_beats_follow_what_is_measured() {
     }
 }
 
+/// What is closed on the active node does not go on with its successor, which has heard of it; the rest does.
+#[test]
+fn what_was_closed_before_a_takeover_stays_closed() {
+    let Some(mut lab) = lab("pair-closed") else { return };
+    let shared = [
+        "[network]\nfloating-ips = [\"10.78.0.254/24\", \"10.77.0.150/24\"]\n".to_owned(),
+        service("nat", "10.77.0.101:80", "nat", "", BACK),
+        service("snat", "10.77.0.102:80", "snat", "source-addresses = [\"10.77.0.150\"]", FRONT),
+        service("sticky", "10.77.0.100:80", "http", "persistence = { type = \"source\" }", FRONT),
+    ];
+    lab.start_pair("", &shared.concat());
+    let [nat, snat] = ["10.77.0.101", "10.77.0.102"];
+    // They ask again after four seconds: the next packet of each is for the other node.
+    let kept = |host: &str, vip: &str| lab.traffic(host, KEPT_CONNECTIONS, &[vip, "80", "10", "4000"]);
+    let closed = [kept("c", nat), kept("c", snat)];
+    let others = [kept("d", nat), kept("d", snat)];
+    let sticky = lab.traffic("c", NEW_CONNECTIONS, &["10.77.0.100", "80", "100"]);
+    let flows = |lab: &PairLab, node: usize, state: &str| {
+        let listed = lab.json(node, &["connections", "--client", "10.77.0.9", "--state", state]);
+        listed.as_array().map_or(0, |all| all.iter().filter(|c| c["vip"] != "10.77.0.100:80").count())
+    };
+    let entries = |lab: &PairLab, node: usize| {
+        lab.json(node, &["persistence", "list", "sticky"]).as_array().map_or(0, Vec::len)
+    };
+    eventually("both nodes know all of them", Duration::from_secs(20), || {
+        (0..2).all(|node| flows(&lab, node, "established") == 20 && entries(&lab, node) == 1)
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    let done = lab.cli(0, &["close", "--client", "10.77.0.9"]);
+    assert_eq!(done.code, 0, "{}{}", done.out, done.err);
+    assert!(done.out.contains("20 of ") || done.out.starts_with("20 connections closed"), "{}", done.out);
+    eventually("the other node has it", Duration::from_secs(2), || flows(&lab, 1, "cut") == 20);
+    lab.nodes[0].take().unwrap().signal(Signal::KILL);
+    lab.await_role(1, "active");
+    std::thread::sleep(Duration::from_secs(6));
+    for kept in closed {
+        let seen = kept.end();
+        assert_eq!(
+            (&seen["opened"], &seen["ended"], &seen["hung"]),
+            (&10.into(), &10.into(), &0.into()),
+            "{seen}"
+        );
+    }
+    for kept in others {
+        let seen = kept.end();
+        assert_eq!(
+            (&seen["opened"], &seen["ended"], &seen["hung"]),
+            (&10.into(), &0.into(), &0.into()),
+            "{seen}"
+        );
+    }
+    drop(sticky.end());
+    // To close connections is not to forget where their client belongs: that is `persistence clear`.
+    assert_eq!(entries(&lab, 1), 1);
+}
+
+/// Who loses the role because it stood still says so itself, and its peer, which knows of silence only, has it
+/// from there: in status, log and what happened, on either node.
+#[test]
+fn a_node_that_stood_still_says_so_and_its_peer_knows_it() {
+    let Some(mut lab) = lab("pair-stall") else { return };
+    lab.start_pair("", &web());
+    for stopped in [0, 1] {
+        lab.await_role(stopped, "active");
+        let other = 1 - stopped;
+        let daemon = lab.nodes[stopped].as_ref().unwrap();
+        daemon.signal(Signal::STOP);
+        std::thread::sleep(Duration::from_millis(1_200));
+        daemon.signal(Signal::CONT);
+        lab.await_role(stopped, "passive");
+        lab.await_role(other, "active");
+        let own = lab.json(stopped, &["pair", "status"]);
+        let lasted = own["stood-still"]["lasted-ms"].as_u64().unwrap_or(0);
+        assert!((1_000..10_000).contains(&lasted), "{own}");
+        assert!(own["stood-still"]["cause"].as_str().unwrap().contains("stopped"), "{own}");
+        let why = own["why"].as_str().unwrap();
+        assert!(why.contains("this node stood still for 1.") && why.contains("without a beat"), "{why}");
+        let why = lab.json(other, &["pair", "status"])["why"].to_string();
+        assert!(why.contains("silent on every path: no beat for "), "{why}");
+        eventually("the peer has it from the node itself", Duration::from_secs(20), || {
+            lab.json(other, &["pair", "status"])["peer"]["stood-still"]["lasted-ms"] == lasted
+        });
+        assert!(lab.cli(stopped, &["pair", "status"]).out.contains("\nthis node stood still for 1."));
+        assert!(lab.cli(other, &["pair", "status"]).out.contains("\nthe peer stood still for 1."));
+        assert!(lab.log(stopped).contains("this node stood still"), "{}", lab.log(stopped));
+        assert!(lab.log(other).contains("the peer stood still"), "{}", lab.log(other));
+        let happened = |node: usize| {
+            let file = lab.folder(node).join("state/happenings.log");
+            std::fs::read_to_string(file).unwrap_or_default()
+        };
+        eventually("both keep it", Duration::from_secs(20), || {
+            happened(stopped).contains("stood still for 1.")
+                && happened(other).contains("taken over meanwhile")
+        });
+        std::thread::sleep(Duration::from_secs(2));
+    }
+}
+
 /// A daemon that dies need not be missed: its guard takes the addresses away, and says so to the peer.
 #[test]
 fn the_guard_tells_the_peer_that_its_daemon_has_died() {
