@@ -399,7 +399,7 @@ impl Addresses {
             return Vec::new();
         };
         let now = Instant::now();
-        floating.announce_when_due(now);
+        floating.announce_when_due();
         let changes = self.changes.as_ref().map_or(0, NetworkChanges::of_routes);
         if changes == self.seen && self.look_at.is_some_and(|at| now < at) {
             return Vec::new();

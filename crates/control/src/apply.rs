@@ -272,7 +272,7 @@ impl Control {
         let (Some(news), None, Some(settings)) = (&self.pair_news, &self.pair, &new.pair) else {
             return Ok(None);
         };
-        let goes_on = || Resume { active: true, life: pair::random(), number: 0 };
+        let goes_on = || Resume { active: true, life: pair::random(), ..Resume::default() };
         let resume = resume.or_else(|| self.begins_pair.then(goes_on));
         let pair = Pair::start(settings.clone(), new, resume, news.roles.clone())?;
         if settings.peer.is_none() {

@@ -5,9 +5,11 @@
 /// The true rules with the world around them.
 pub mod truth {
     pub use evenkeel_agree::{agreement, past};
-    pub use evenkeel_vrrp::{beat, election, pace, reach, seal, witness};
+    pub use evenkeel_vrrp::{announce, beat, election, pace, reach, seal, witness};
 
     pub mod chance;
+    pub mod checks;
+    pub mod clients;
     pub mod edits;
     pub mod node;
     pub mod plan;

@@ -174,9 +174,17 @@ impl Election {
         }
     }
 
-    /// Goes on in the role that another process of this node had a moment ago.
-    pub fn resume(&mut self, role: Role, now: Millis) {
+    /// Until when the peer or the witness vouches for this node.
+    pub fn vouched_until(&self) -> Millis {
+        self.peer_promise_until.max(self.witness_until)
+    }
+
+    /// Goes on in the role that another process of this node had a moment ago, with what vouched for it.
+    pub fn resume(&mut self, role: Role, vouched_until: Millis, now: Millis) {
         (self.role, self.role_since) = (role, now);
+        if role == Role::Active {
+            self.witness_until = vouched_until;
+        }
         // What it has promised is not known here.
         self.promised_until = now + self.settings.dead_ms;
     }
@@ -200,6 +208,11 @@ impl Election {
     /// How long the peer, which was heard before, has not been.
     pub fn silent_for(&self, now: Millis) -> Option<Millis> {
         self.peer.as_ref().map(|p| now.saturating_sub(p.heard_at))
+    }
+
+    /// On one of the paths between the nodes one of them does not hear the other, or did not a moment ago.
+    pub fn is_a_path_in_doubt(&self) -> bool {
+        self.doubts || self.peer.as_ref().is_some_and(|p| p.beat.doubts)
     }
 
     pub fn is_split(&self) -> bool {

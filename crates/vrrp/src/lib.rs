@@ -8,6 +8,7 @@
 //! makes the rules of RFC 9568 hold ([`advert`], [`router`]).
 
 pub mod advert;
+pub mod announce;
 pub mod beat;
 pub mod desk;
 pub mod election;

@@ -140,6 +140,17 @@ pub struct Conversation {
     past: HashSet<u64>,
 }
 
+/// See [`Conversation::memory`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub life: u64,
+    pub number: u64,
+    /// The other side's life, and the highest number that was heard of it.
+    pub peer: Option<(u64, u64)>,
+    /// Lives of the other side that are over.
+    pub past: Vec<u64>,
+}
+
 struct Peer {
     life: u64,
     highest: u64,
@@ -178,9 +189,22 @@ impl Conversation {
         self.life
     }
 
-    /// Goes on where another process of this node stopped.
-    pub fn resume(&mut self, life: u64, number: u64) {
-        (self.life, self.number) = (life, number);
+    /// What the next process of this node needs, to be the same to the other side.
+    pub fn memory(&self) -> Memory {
+        Memory {
+            life: self.life,
+            number: self.number,
+            peer: self.peer.as_ref().map(|p| (p.life, p.highest)),
+            past: self.past.iter().copied().collect(),
+        }
+    }
+
+    /// Goes on where another process of this node stopped. This life is older than the process: what was recorded
+    /// of the other side in it names it, so that lives and numbers that were heard are to be known here as well.
+    pub fn resume(&mut self, memory: Memory) {
+        (self.life, self.number) = (memory.life, memory.number);
+        self.peer = memory.peer.map(|(life, highest)| Peer { life, highest, seen: u64::MAX });
+        self.past = memory.past.into_iter().collect();
     }
 
     /// The number that the next message gets.
@@ -339,6 +363,28 @@ mod tests {
         assert_eq!(b.open(&other.seal(b"?")), Err(Refused::Stranger));
         assert!(second.open(&b.seal(b"on")).is_ok());
         assert!(b.open(&second.seal(b"on")).is_ok());
+    }
+
+    /// A process that is replaced leaves its life to the next one: what was recorded in it stays worth nothing.
+    #[test]
+    fn what_was_recorded_before_a_process_was_replaced_is_worth_nothing() {
+        let (mut a, mut b) = ends();
+        introduce(&mut a, &mut b);
+        let former: Vec<Vec<u8>> = (0..5).map(|_| a.seal(b"i am active")).collect();
+        assert!(former.iter().all(|m| b.open(m).is_ok()));
+        // The other side starts anew.
+        let mut second = Conversation::new(Keys::new(&[[7; 32]]), 101, 0);
+        let _ = b.open(&second.seal(b"hello"));
+        assert!(second.open(&b.seal(b"hello")).is_ok());
+        let recorded: Vec<Vec<u8>> = (0..5).map(|_| second.seal(b"i hand over")).collect();
+        assert!(recorded.iter().all(|m| b.open(m).is_ok()));
+        let mut next = Conversation::new(Keys::new(&[[7; 32]]), 999, 0);
+        next.resume(Memory { number: b.memory().number + 1_000, ..b.memory() });
+        for message in former.iter().chain(&recorded) {
+            assert_eq!(next.open(message), Err(Refused::Replayed));
+        }
+        assert!(!next.open(&second.seal(b"on")).unwrap().new_life, "it goes on with the one that it knows");
+        assert!(!second.open(&next.seal(b"on")).unwrap().new_life);
     }
 
     #[test]

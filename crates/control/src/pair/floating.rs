@@ -11,18 +11,14 @@ use std::time::{Duration, Instant};
 
 use evenkeel_model::{Mode, Snapshot, host_prefix};
 use evenkeel_platform::{Announcer, Interface, Network, OwnAddress};
+use evenkeel_vrrp::announce::Announcements;
+use evenkeel_vrrp::election::Event;
 use tracing::{info, warn};
 
 use super::guard::{Guard, GuardedAddress};
 use super::network_watcher::{LIFE, Lent, NetworkSnapshot};
 use crate::neighbours::is_near;
 
-/// After a takeover, and after the other node was active too, the addresses are announced again at
-/// these times, then every minute: a switch or a router may have missed the first, or have heard the
-/// other node last.
-const AGAIN_MS: &[u64] =
-    &[50, 150, 400, 1_000, 2_000, 4_000, 7_000, 10_000, 15_000, 20_000, 30_000, 45_000, 60_000];
-const EVERY: Duration = Duration::from_secs(60);
 /// Addresses of an interface that are asked for before a takeover.
 const ASKED: usize = 64;
 /// How long somebody who has the address may take to say so: its kernel does it, whatever its daemon does.
@@ -44,7 +40,9 @@ pub struct Floating {
     notes: Option<Sender<BTreeSet<GuardedAddress>>>,
     announcers: HashMap<u32, Announcer>,
     interfaces: Vec<Interface>,
-    announcements: Vec<Instant>,
+    announcements: Announcements,
+    /// What their times count from.
+    started: Instant,
     pub announced_at: Option<Instant>,
     /// Addresses of no interface of this machine's.
     pub unplaced: Vec<IpAddr>,
@@ -114,11 +112,6 @@ fn write_note(file: &Path, added: &BTreeSet<GuardedAddress>) {
     }
 }
 
-/// When addresses are announced once more, the next time last.
-fn times_after(now: Instant) -> Vec<Instant> {
-    AGAIN_MS.iter().rev().map(|ms| now + Duration::from_millis(*ms)).collect()
-}
-
 impl Floating {
     /// Writes down at once which addresses it has added; they stay until they are removed.
     pub fn new(file: PathBuf) -> std::io::Result<Floating> {
@@ -136,7 +129,8 @@ impl Floating {
             notes: None,
             announcers: HashMap::new(),
             interfaces: Vec::new(),
-            announcements: Vec::new(),
+            announcements: Announcements::default(),
+            started: Instant::now(),
             announced_at: None,
             unplaced: Vec::new(),
             left_out: BTreeSet::new(),
@@ -343,15 +337,28 @@ impl Floating {
 
     /// Says where the addresses are now, and goes on for a minute: others may have learnt another
     /// place meanwhile, or still hear of one.
-    pub fn announce_repeatedly(&mut self) {
-        self.announce();
-        self.announcements = times_after(Instant::now());
+    fn announce_repeatedly(&mut self) {
+        self.announcements.begin(self.now());
+        self.announce_when_due();
+    }
+
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// What the election says may be a reason to say it again.
+    pub fn on_event(&mut self, event: &Event) {
+        self.announcements.on_event(event, self.now());
+    }
+
+    pub fn set_doubts(&mut self, doubts: bool) {
+        self.announcements.set_doubts(doubts, self.now());
     }
 
     /// Removes the addresses, at once.
     pub fn give(&mut self, guard: &mut Guard) {
         self.held = false;
-        self.announcements.clear();
+        self.announcements.end();
         self.remove_all();
         guard.drop_all();
     }
@@ -382,11 +389,8 @@ impl Floating {
         self.announced_at = Some(Instant::now());
     }
 
-    pub fn announce_when_due(&mut self, now: Instant) {
-        let late = self.announced_at.is_some_and(|at| now >= at + EVERY);
-        let due = self.announcements.last().is_some_and(|at| now >= *at);
-        if self.held && (due || late) {
-            self.announcements.pop();
+    pub fn announce_when_due(&mut self) {
+        if self.held && self.announcements.poll(self.now()) {
             self.announce();
         }
     }
@@ -395,6 +399,7 @@ impl Floating {
     pub fn leave(&mut self) {
         self.lent.iter().for_each(|lent| lent.leave());
         self.held = false;
+        self.announcements.end();
         self.added.clear();
     }
 }
@@ -422,20 +427,5 @@ mod tests {
         let mut added = noted.clone();
         without_foreign(&mut added, &[own(1, false, false), own(2, false, false)]);
         assert_eq!(added, noted);
-    }
-
-    #[test]
-    fn announcements_go_on_for_a_minute_and_are_spaced_out() {
-        let now = Instant::now();
-        let mut times = times_after(now);
-        let mut before = now;
-        let mut gaps = Vec::new();
-        while let Some(next) = times.pop() {
-            gaps.push(next - before);
-            before = next;
-        }
-        assert_eq!(before - now, Duration::from_secs(60));
-        assert!(gaps.iter().all(|gap| *gap <= Duration::from_secs(15)), "{gaps:?}");
-        assert!(gaps.len() <= 15, "no flood");
     }
 }

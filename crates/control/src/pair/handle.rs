@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use evenkeel_l4::FlowGate;
 use evenkeel_model::PairSettings;
 use evenkeel_vrrp::beat::{Beat, Role};
+use evenkeel_vrrp::seal::Memory;
 use tracing::{error, info, warn};
 
 use super::reach::Targets;
@@ -83,6 +84,28 @@ pub struct Resume {
     pub active: bool,
     pub life: u64,
     pub number: u64,
+    /// The peer's life, and the highest number that was heard of it.
+    #[serde(default)]
+    pub peer: Option<(u64, u64)>,
+    /// Lives of the peer that are over.
+    #[serde(default)]
+    pub past: Vec<u64>,
+    /// Until when the peer or the witness vouches for this node, by the machine's monotonic clock.
+    #[serde(default)]
+    pub vouched_until_ms: u64,
+}
+
+impl Resume {
+    pub fn of(active: bool, memory: Memory, vouched_until_ms: u64) -> Resume {
+        let Memory { life, number, peer, past } = memory;
+        Resume { active, life, number, peer, past, vouched_until_ms }
+    }
+
+    pub fn memory(&self) -> Memory {
+        // Room for what the former process sent after it wrote this down.
+        let number = self.number + 1_000;
+        Memory { life: self.life, number, peer: self.peer, past: self.past.clone() }
+    }
 }
 
 /// What can be seen of the thread, renewed as it goes.

@@ -31,6 +31,7 @@ use super::pace::Beats;
 use super::paths::{Path, Received, paths_of};
 use super::reach::{Surroundings, Targets};
 use super::stall::{Stages, StallWatch, seconds};
+use crate::control::monotonic_ms;
 
 /// The guard takes the addresses away after such a silence of this thread.
 const GUARD: Duration = Duration::from_millis(250);
@@ -154,9 +155,9 @@ impl Thread {
                 let mut election = Box::new(Election::new(settings_of(&settings, start.node), 0));
                 let mut peer = Conversation::new(Keys::new(&start.keys), start.life, 0);
                 if let Some(resume) = &resume {
-                    // Room for what the former process sent after it wrote this down.
-                    peer.resume(resume.life, resume.number + 1_000);
-                    election.resume(if resume.active { Role::Active } else { Role::Passive }, 0);
+                    peer.resume(resume.memory());
+                    let vouched = resume.vouched_until_ms.saturating_sub(monotonic_ms());
+                    election.resume(if resume.active { Role::Active } else { Role::Passive }, vouched, 0);
                 }
                 election.hold(start.held || start.keys.is_empty(), 0);
                 ElectionMode::Pair { election, peer, heard: 0 }
@@ -297,7 +298,7 @@ impl Thread {
             self.guard.beat();
             stages.done("the guard", &mut self.stalls);
             let now = Instant::now();
-            self.floating.announce_when_due(now);
+            self.floating.announce_when_due();
             stages.done("announcing", &mut self.stalls);
             if let Some(seen) = self.network_watcher.seen() {
                 match seen.at > self.floating.changed_at {
@@ -432,6 +433,7 @@ impl Thread {
             ElectionMode::Pair { election, .. } => {
                 self.surroundings.update(&self.paths, election, trouble, now);
                 self.beats.agree(election, now);
+                self.floating.set_doubts(election.is_a_path_in_doubt());
             }
             ElectionMode::Routers(group) => group.set_trouble(trouble),
         }
@@ -531,10 +533,11 @@ impl Thread {
 
     /// What the election has decided is done here, before anybody is told.
     fn apply_orders(&mut self) {
-        let mut news = Vec::new();
+        let (mut news, mut met) = (Vec::new(), Vec::new());
         match &mut self.brain {
             ElectionMode::Pair { election, .. } => {
                 for event in election.take_events() {
+                    met.push(event);
                     match event {
                         Event::Became(Role::Active, Why::PeerSilent) if self.in_conflict() => {}
                         Event::Became(role, why) => {
@@ -562,15 +565,12 @@ impl Thread {
         for item in news {
             match &item {
                 News::Role { role, why, .. } => self.become_role(*role, why),
-                News::PeerFound => {
-                    self.conflict_since = None;
-                    self.announce_after_meeting();
-                }
-                News::SplitBrain(_) => self.announce_after_meeting(),
+                News::PeerFound => self.conflict_since = None,
                 _ => {}
             }
             let _ = self.news.send(item);
         }
+        met.iter().for_each(|event| self.floating.on_event(event));
     }
 
     /// Why a role changed, in words; this node's own stall, where that is the reason.
@@ -588,14 +588,6 @@ impl Thread {
                 None => why.as_str().into(),
             },
             _ => why.as_str().into(),
-        }
-    }
-
-    /// The other node may have been active too, and others may have learnt its place: whatever the
-    /// order in which that becomes known, the one that stays active says where the addresses are.
-    fn announce_after_meeting(&mut self) {
-        if self.role() == Role::Active && self.floating.are_held() {
-            self.floating.announce_repeatedly();
         }
     }
 
@@ -736,10 +728,11 @@ impl Thread {
             self.send();
         }
         match &self.brain {
-            ElectionMode::Pair { peer, .. } if keep => {
-                Resume { active, life: peer.life(), number: peer.next_number() }
+            ElectionMode::Pair { peer, election, .. } if keep => {
+                let left = election.vouched_until().saturating_sub(self.now());
+                Resume::of(active, peer.memory(), monotonic_ms() + left)
             }
-            _ => Resume { active, life: 1, number: 0 },
+            _ => Resume { active, life: 1, ..Resume::default() },
         }
     }
 

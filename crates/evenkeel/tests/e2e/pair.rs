@@ -842,6 +842,14 @@ fn a_witness_leaves_exactly_one_active() {
         lab.json(0, &["pair", "status"])["witness"]["heard-ms-ago"].is_u64()
     });
     lab.await_role(0, "active");
+    // A process that is replaced goes on with what vouched for the one before: no role moves.
+    lab.nodes[0].as_ref().unwrap().signal(Signal::USR2);
+    eventually("the next process goes on", Duration::from_secs(20), || {
+        lab.log(0).contains("the role of the process before is taken over")
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!((lab.role(0), lab.role(1)), ("active".into(), "passive".into()), "{}", lab.log(0));
+    assert!(!lab.log(1).contains("role=\"active\""), "{}", lab.log(1));
     // The nodes do not hear each other, and both reach the witness: the active one has the lease.
     for end in ["lb12", "lb22"] {
         lab.hosts.ip("switch", &["link", "set", end, "down"]);

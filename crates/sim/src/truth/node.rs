@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use super::announce::Announcements;
 use super::election::Election;
 use super::pace::Pace;
 use super::reach::Reach;
@@ -33,6 +34,9 @@ pub struct Node {
     /// What the kernel keeps while the process is frozen.
     pub inbox: VecDeque<Packet>,
     pub holds: bool,
+    pub announcements: Announcements,
+    /// It has the pair's key.
+    pub keyed: bool,
     pub frozen_at: Millis,
     pub heard_number: u64,
     /// By each way, on the world's clock.

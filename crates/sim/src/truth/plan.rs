@@ -36,6 +36,11 @@ pub enum Fault {
     Give(usize),
     Want(usize),
     Trouble(usize, u16),
+    /// A new process takes the node's part (SIGUSR2), and needs so long for it.
+    Replace(usize, Millis),
+    /// It comes back without the pair's key, and gets it later.
+    Join(usize),
+    GetsKey(usize),
     WitnessDies,
     WitnessStarts,
     Heal,
@@ -45,6 +50,7 @@ pub enum Fault {
 pub fn plan(chance: &mut Chance, healthy: bool, with_witness: bool) -> Vec<(Millis, Fault)> {
     let mut all = Vec::new();
     unrest(chance, &mut all);
+    renewal(chance, healthy, &mut all);
     for _ in 0..1 + chance.below(4) {
         let when = START + 800 + chance.below(FAULTS_END - START - 800);
         let node = chance.below(2) as usize;
@@ -102,6 +108,20 @@ pub fn plan(chance: &mut Chance, healthy: bool, with_witness: bool) -> Vec<(Mill
     }
     all.push((FAULTS_END, Fault::Heal));
     all
+}
+
+/// Processes that are replaced, and nodes that join.
+fn renewal(chance: &mut Chance, healthy: bool, all: &mut Vec<(Millis, Fault)>) {
+    for _ in 0..chance.below(3) {
+        let when = START + 1_500 + chance.below(FAULTS_END - START - 1_500);
+        all.push((when, Fault::Replace(chance.below(2) as usize, 5 + chance.below(20))));
+    }
+    if !healthy && chance.percent(15) {
+        let node = chance.below(2) as usize;
+        let when = START + 800 + chance.below(FAULTS_END - START - 2_000);
+        all.push((when, Fault::Join(node)));
+        all.push((when + 100 + chance.below(1_500), Fault::GetsKey(node)));
+    }
 }
 
 /// What people and their checks do while it is not clear who is active.

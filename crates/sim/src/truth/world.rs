@@ -6,26 +6,28 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
+use super::announce::Announcements;
 use super::beat::{Beat, Role};
 use super::chance::Chance;
+use super::clients::Clients;
 use super::election::{Election, Event, Settings, Why};
 use super::node::{Life, Node, Packet, WAYS};
 use super::pace::{Bounds, Pace};
 use super::plan::{FAULTS_END, Fault, START, WITNESS, plan};
-use super::reach::{Reach, WORST};
-use super::seal::{Conversation, Keys, Refused};
+use super::reach::Reach;
+use super::seal::{Conversation, Keys, Memory, Refused};
 use super::witness::{Answer, Ask, Witness};
 
 type Millis = u64;
 
-const EVERY: Millis = 50;
-const DEAD: Millis = 150;
-const JOIN: Millis = 400;
+pub const EVERY: Millis = 50;
+pub const DEAD: Millis = 150;
+pub const JOIN: Millis = 400;
 /// After so much silence of the daemon its guard takes the addresses away.
 const GUARD: Millis = 250;
 const LEASE: u32 = 200;
 /// Nobody may have the addresses for no longer than this after the last fault.
-const UNOWNED: Millis = 1_200;
+pub const UNOWNED: Millis = 1_200;
 const END: Millis = FAULTS_END + 4_000;
 const BOUNDS: Bounds =
     Bounds { shortest_dead_ms: 40, longest_dead_ms: DEAD, longest_every_ms: EVERY, learn_ms: 1_000 };
@@ -37,6 +39,8 @@ enum Happens {
     Wakes(usize),
     Fault(Fault),
     Attack,
+    /// A process that was replaced goes on.
+    Goes(usize),
     /// The guard of a node that has died tells the other one.
     LastWords(usize, Vec<u8>),
     /// The machines that a node has asked whether it reaches them have answered, or have not.
@@ -44,39 +48,42 @@ enum Happens {
 }
 
 pub struct World {
-    chance: Chance,
-    attacker: Chance,
-    now: Millis,
-    order: u64,
-    queue: BinaryHeap<Reverse<(Millis, u64, usize)>>,
+    pub(super) chance: Chance,
+    pub(super) attacker: Chance,
+    pub(super) now: Millis,
+    pub(super) order: u64,
+    pub(super) queue: BinaryHeap<Reverse<(Millis, u64, usize)>>,
     events: Vec<Option<Happens>>,
-    nodes: Vec<Node>,
-    with_witness: bool,
-    healthy: bool,
-    failback: bool,
-    adaptive: bool,
-    witness: Option<(Witness, [Conversation; 2])>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) with_witness: bool,
+    pub(super) healthy: bool,
+    pub(super) failback: bool,
+    pub(super) adaptive: bool,
+    pub(super) witness: Option<(Witness, [Conversation; 2])>,
     /// Until when each direction of each way is cut.
-    cut: [[[Millis; WAYS]; 3]; 3],
-    loss: (u64, Millis),
-    delay: Millis,
-    recorded: Vec<Packet>,
-    last_fault: Millis,
+    pub(super) cut: [[[Millis; WAYS]; 3]; 3],
+    pub(super) loss: (u64, Millis),
+    pub(super) delay: Millis,
+    pub(super) recorded: Vec<Packet>,
+    pub(super) last_fault: Millis,
     /// Since then each direction has carried beats well.
-    heard_at: [Millis; 2],
-    excused_until: Millis,
-    one_deaf_since: Option<Millis>,
-    long_deaf_at: Millis,
-    two_until: Millis,
-    unowned_since: Option<Millis>,
+    pub(super) heard_at: [Millis; 2],
+    pub(super) excused_until: Millis,
+    pub(super) one_deaf_since: Option<Millis>,
+    pub(super) long_deaf_at: Millis,
+    pub(super) two_until: Millis,
+    pub(super) unowned_since: Option<Millis>,
     /// Until when each node's port is dead.
-    port_dead: [Millis; 2],
-    fault_at: Millis,
+    pub(super) port_dead: [Millis; 2],
+    pub(super) fault_at: Millis,
     /// When a port last died, and when one was dead and the other was not.
-    port_at: Millis,
-    unequal_at: Millis,
-    misplaced_since: Option<Millis>,
-    needless: Option<String>,
+    pub(super) port_at: Millis,
+    pub(super) unequal_at: Millis,
+    pub(super) misplaced_since: Option<Millis>,
+    pub(super) needless: Option<String>,
+    pub(super) clients: Clients,
+    /// Who was active when a process was replaced in a world where nothing else happened, and until when that stays.
+    pub(super) replaced: Option<(usize, Millis)>,
     /// Roles, for a comparison with the same world without an attacker.
     pub history: Vec<(Millis, usize, &'static str)>,
     pub trace: Option<Vec<String>>,
@@ -161,6 +168,8 @@ impl World {
             unequal_at: START,
             misplaced_since: None,
             needless: None,
+            clients: Clients::default(),
+            replaced: None,
             history: Vec::new(),
             trace: None,
             chance,
@@ -224,6 +233,8 @@ impl World {
             drift,
             inbox: VecDeque::new(),
             holds: false,
+            announcements: Announcements::default(),
+            keyed: true,
             frozen_at: 0,
             heard_number: 0,
             heard_by: [now; WAYS],
@@ -263,6 +274,12 @@ impl World {
                 Happens::Fault(fault) => self.fault(fault),
                 Happens::LastWords(at, words) => self.send(at, 1 - at, 0, words),
                 Happens::Attack => self.attack(),
+                Happens::Goes(at) if self.nodes[at].life == Life::Frozen => {
+                    self.nodes[at].life = Life::Runs;
+                    self.nodes[at].inbox.clear();
+                    self.wake(at);
+                }
+                Happens::Goes(_) => {}
                 Happens::Round(node) => self.round(node),
             }
             self.check()?;
@@ -302,7 +319,15 @@ impl World {
         let needless = self.is_balanced();
         let now = self.local(at);
         let node = &mut self.nodes[at];
+        let mut met = Vec::new();
         for event in node.election.take_events() {
+            met.push(event);
+            if let (Event::Became(Role::Active, _), Some((before, until))) = (event, self.replaced)
+                && self.now < until
+                && before != at
+            {
+                self.needless = Some("the role moved as a process was replaced".into());
+            }
             if event == Event::Became(Role::Active, Why::HandedOver) && needless {
                 self.needless = Some("the role moved although no node reaches more".into());
             }
@@ -312,9 +337,24 @@ impl World {
         }
         node.election.check_invariants(now);
         let holds = node.election.role() == Role::Active;
+        if !holds {
+            node.announcements.end();
+        }
         if holds != node.holds {
             node.holds = holds;
+            if holds {
+                node.announcements.begin(now);
+            }
             self.history.push((self.now, at, node.election.role().as_str()));
+        }
+        met.iter().for_each(|event| node.announcements.on_event(event, now));
+        node.announcements.set_doubts(node.election.is_a_path_in_doubt(), now);
+        if node.announcements.poll(now) {
+            self.announce(at);
+        }
+        let node = &mut self.nodes[at];
+        if !node.keyed {
+            return;
         }
         let number = node.peer.next_number();
         let beat = node.election.poll_beat(number, node.heard_number, 0, now);
@@ -332,6 +372,17 @@ impl World {
         }
         if let Some(bytes) = ask {
             self.send(at, WITNESS, 0, bytes);
+        }
+    }
+
+    /// Clients learn where the addresses are, unless it is lost on the way.
+    fn announce(&mut self, at: usize) {
+        let (percent, until) = self.loss;
+        for client in 0..2 {
+            let lost = self.now < until && self.chance.percent(percent);
+            if !lost && self.now >= self.port_dead[at] {
+                self.clients.learn(client, at, self.now);
+            }
         }
     }
 
@@ -491,6 +542,12 @@ impl World {
     fn fault(&mut self, fault: Fault) {
         self.note(|| format!("{fault:?}"));
         self.last_fault = self.last_fault.max(self.now);
+        let quiet = self.healthy && self.now > self.fault_at + 2 * JOIN + 1_500;
+        let active = self.nodes.iter().position(|n| n.holds);
+        self.replaced = match fault {
+            Fault::Replace(..) => active.filter(|_| quiet).map(|active| (active, self.now + 1_000)),
+            _ => None,
+        };
         match fault {
             Fault::Port { .. } => self.port_at = self.now,
             _ => self.fault_at = self.now,
@@ -520,14 +577,11 @@ impl World {
                 self.wake(at);
             }
             Fault::Freeze(..) | Fault::Thaw(_) => {}
-            Fault::Cut { from, to, way, lasts } => {
-                for (n, until) in self.cut[from][to].iter_mut().enumerate() {
-                    if way.is_none_or(|w| w == n) {
-                        *until = (*until).max(self.now + lasts);
-                    }
-                }
-                self.last_fault = self.last_fault.max(self.now + lasts);
-            }
+            Fault::Replace(at, takes) if self.nodes[at].life == Life::Runs => self.replace(at, takes),
+            Fault::Join(at) => self.lose_key(at),
+            Fault::GetsKey(at) if !self.nodes[at].keyed => self.get_key(at),
+            Fault::Replace(..) | Fault::GetsKey(_) => {}
+            Fault::Cut { from, to, way, lasts } => self.cut(from, to, way, lasts),
             Fault::Port { at, into, out, lasts } => {
                 let until = self.now + lasts;
                 self.port_dead[at] = self.port_dead[at].max(until);
@@ -563,6 +617,18 @@ impl World {
         }
     }
 
+    fn cut(&mut self, from: usize, to: usize, way: Option<usize>, lasts: Millis) {
+        if way.is_none_or(|way| way == 0) && from < 2 && to < 2 {
+            self.clients.part(self.now + lasts);
+        }
+        for (n, until) in self.cut[from][to].iter_mut().enumerate() {
+            if way.is_none_or(|w| w == n) {
+                *until = (*until).max(self.now + lasts);
+            }
+        }
+        self.last_fault = self.last_fault.max(self.now + lasts);
+    }
+
     fn kill(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         // A frozen process that is killed has lost its addresses already; what it said is old.
@@ -592,8 +658,58 @@ impl World {
         self.at(self.now, Happens::Wakes(at));
     }
 
+    /// A node that begins anew without the pair's key: it is held until it has joined.
+    fn lose_key(&mut self, at: usize) {
+        self.kill(at);
+        self.restart(at);
+        let now = self.local(at);
+        let node = &mut self.nodes[at];
+        node.keyed = false;
+        (node.peer.set_keys(Keys::new(&[])), node.witness.set_keys(Keys::new(&[])));
+        node.election.hold(true, now);
+    }
+
+    fn get_key(&mut self, at: usize) {
+        let now = self.local(at);
+        let node = &mut self.nodes[at];
+        node.keyed = true;
+        (node.peer.set_keys(Keys::new(&[KEY])), node.witness.set_keys(Keys::new(&[KEY])));
+        node.election.rejoin(now);
+        self.excuse(JOIN + 2 * DEAD);
+    }
+
+    /// The next process of the same node: the peer sees one life, and the addresses stay.
+    fn replace(&mut self, at: usize, takes: Millis) {
+        let before = &self.nodes[at];
+        let (memory, role) = (before.peer.memory(), before.election.role());
+        let vouched = before.election.vouched_until();
+        let (drift, offset, holds, keyed) = (before.drift, before.offset, before.holds, before.keyed);
+        if role == Role::Joining || !keyed {
+            return;
+        }
+        let (trouble, settings) = (before.trouble, before.election.settings().clone());
+        let mut node = self.new_node(at, self.now);
+        let local = self.now + offset + self.now / drift;
+        node.election = Election::new(Settings { every_ms: EVERY, dead_ms: DEAD, ..settings }, local);
+        node.pace = self.adaptive.then(|| Pace::new(BOUNDS, local));
+        node.peer.resume(Memory { number: memory.number + 1_000, ..memory });
+        node.election.resume(if role == Role::Active { role } else { Role::Passive }, vouched, local);
+        (node.drift, node.offset, node.holds, node.trouble) = (drift, offset, holds, trouble);
+        if holds {
+            node.announcements.begin(local);
+        }
+        // What comes meanwhile is for nobody.
+        (node.life, node.frozen_at) = (Life::Frozen, self.now);
+        self.nodes[at] = node;
+        self.excuse(takes + DEAD + EVERY);
+        self.last_fault = self.last_fault.max(self.now + takes);
+        self.at(self.now + takes, Happens::Goes(at));
+    }
+
     /// The network is whole and both nodes run.
     fn heal(&mut self) {
+        (0..2).for_each(|at| self.fault(Fault::GetsKey(at)));
+        self.clients.heal();
         self.cut = Default::default();
         self.port_dead = [0; 2];
         self.loss = (0, 0);
@@ -630,137 +746,6 @@ impl World {
             if packet.to == WITNESS || self.nodes[packet.to].life == Life::Runs {
                 self.arrive(packet);
             }
-        }
-    }
-
-    // What must hold
-
-    fn excuse(&mut self, lasts: Millis) {
-        self.excused_until = self.excused_until.max(self.now + lasts);
-    }
-
-    fn check(&mut self) -> Result<(), String> {
-        let holders = self.nodes.iter().filter(|n| n.holds).count();
-        let runs = [0, 1].map(|at| self.nodes[at].life == Life::Runs);
-        let mut deaf = [false; 2];
-        for at in 0..2 {
-            // Beats that did not come for nearly the time of death are a partition, unless nobody
-            // was there to send them.
-            if !runs[1 - at] && self.cut[1 - at][at].iter().any(|until| self.now >= *until) {
-                self.heard_at[at] = self.now;
-            }
-            let dead_ms = self.nodes[at].election.settings().dead_ms;
-            deaf[at] = self.now.saturating_sub(self.heard_at[at]) >= dead_ms - 20;
-        }
-        let both_run = runs[0] && runs[1];
-        self.check_places(both_run)?;
-        if deaf[0] || deaf[1] {
-            self.excuse(DEAD + EVERY + 60);
-        }
-        if holders == 2 {
-            self.two_until = self.now;
-        }
-        if holders == 2 && both_run && deaf[0] != deaf[1] {
-            let since = *self.one_deaf_since.get_or_insert(self.now);
-            if self.now - since > EVERY / 2 {
-                self.long_deaf_at = self.now;
-            }
-            if self.now - since > 2 * DEAD + 2 * EVERY {
-                return Err("two nodes have the addresses although one hears the other".into());
-            }
-        } else {
-            self.one_deaf_since = None;
-        }
-        // Where one was deaf for long, the end of that and its giving up may cross.
-        let told = self.now.saturating_sub(self.last_fault) < 5;
-        let crossed = told
-            || (self.now < self.loss.1 + DEAD && self.loss.0 >= 20)
-            || self.now - self.long_deaf_at < DEAD;
-        if holders == 0 && both_run && !self.with_witness && self.now - self.two_until < 3 && !crossed {
-            return Err("both nodes gave the addresses up".into());
-        }
-        let active = |n: &&Node| n.life == Life::Runs && n.election.role() == Role::Active;
-        let believers = self.nodes.iter().filter(active).count();
-        if self.with_witness && believers > 1 {
-            return Err("two nodes are active beside a witness".into());
-        }
-        if holders > 1 && self.now > self.excused_until {
-            return Err("two nodes have the addresses, and nothing parts them".into());
-        }
-        if holders > 0 {
-            self.unowned_since = None;
-            return Ok(());
-        }
-        let since = *self.unowned_since.get_or_insert(self.now);
-        let connected = |a: usize, b: usize| {
-            let up = |from: usize, to: usize| self.cut[from][to].iter().any(|until| self.now >= *until);
-            up(a, b) && up(b, a)
-        };
-        let can = |at: usize| {
-            let asked = self.witness.is_some()
-                && self.cut[at][WITNESS][0] <= self.now
-                && self.cut[WITNESS][at][0] <= self.now;
-            runs[at] && (!self.with_witness || asked || (runs[1 - at] && connected(0, 1)))
-        };
-        let quiet = self.now.saturating_sub(since.max(self.last_fault));
-        if quiet > UNOWNED && (can(0) || can(1)) {
-            return Err(format!("nobody has had the addresses for {quiet} ms"));
-        }
-        Ok(())
-    }
-
-    /// Both nodes have long been equally fit, and nobody asked for a change.
-    fn is_balanced(&self) -> bool {
-        const LONG: Millis = 2_500;
-        let [one, other] = [0, 1].map(|at| &self.nodes[at]);
-        let dead = self.port_dead.map(|until| self.now < until);
-        let lossy = self.loss.0 >= 10 && self.now < self.loss.1 + LONG;
-        !self.failback
-            && !lossy
-            && dead[0] == dead[1]
-            && self.now > self.unequal_at.max(self.fault_at) + LONG
-            && one.trouble == other.trouble
-            && one.life == Life::Runs
-            && other.life == Life::Runs
-    }
-
-    /// Where both nodes hear each other, the one that reaches the clients has the addresses.
-    fn check_places(&mut self, both_run: bool) -> Result<(), String> {
-        // Two that die at the same moment do so one after the other here.
-        let dead = self.port_dead.map(|until| self.now < until);
-        if dead[0] != dead[1] && self.now > self.port_at {
-            self.unequal_at = self.now;
-        }
-        if let Some(what) = self.needless.take() {
-            return Err(what);
-        }
-        let heard = |from: usize, to: usize| self.now >= self.cut[from][to][1];
-        let quiet = both_run && heard(0, 1) && heard(1, 0) && (self.now >= self.loss.1 || self.loss.0 < 10);
-        let misplaced = quiet
-            && (0..2).any(|at| {
-                let (here, there) = (&self.nodes[at], &self.nodes[1 - at]);
-                let worse = there.trouble < here.trouble + WORST / 3;
-                let dead = self.now < self.port_dead[at] && self.now >= self.port_dead[1 - at];
-                here.holds && !there.holds && dead && worse
-            });
-        if !misplaced {
-            self.misplaced_since = None;
-            return Ok(());
-        }
-        let since = *self.misplaced_since.get_or_insert(self.now);
-        let lasts = self.now - since.max(self.fault_at).max(self.port_at);
-        // One that took over a moment ago keeps the role for ten times of death.
-        match lasts > 10 * DEAD + 1_000 {
-            true => Err(format!("a node that reaches nobody has had the addresses for {lasts} ms")),
-            false => Ok(()),
-        }
-    }
-
-    fn check_end(&mut self) -> Result<(), String> {
-        let roles: Vec<Role> = self.nodes.iter().map(|n| n.election.role()).collect();
-        match roles[..] {
-            [Role::Active, Role::Passive] | [Role::Passive, Role::Active] => Ok(()),
-            _ => Err(format!("at the end the nodes are {roles:?}")),
         }
     }
 }
