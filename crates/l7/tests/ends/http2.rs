@@ -244,7 +244,7 @@ fn field(name: &str, value: &str, out: &mut Vec<u8>) {
     }
 }
 
-fn head(method: &str, more: &[(&str, &str)]) -> Vec<u8> {
+pub fn head(method: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in [(":method", method), (":scheme", "http"), (":path", "/")].iter().chain(more) {
         field(name, value, &mut block);
@@ -252,9 +252,9 @@ fn head(method: &str, more: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-const HOST: (&str, &str) = (":authority", "a.example");
+pub const HOST: (&str, &str) = (":authority", "a.example");
 
-fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+pub fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::new();
     write(&mut out);
     out

@@ -4,6 +4,7 @@
 mod compression;
 mod http2;
 mod http2_servers;
+mod taken_away;
 mod tls;
 mod versions;
 
@@ -32,7 +33,18 @@ const SERVER_PORT: u16 = 9001;
 
 impl Running {
     fn start(place: Place, mode: &str, keys: &str, server_keys: &str) -> Running {
-        let (vip, server) = (place.at(8080), place.at(SERVER_PORT));
+        let addresses = [place.at(8080), place.at(SERVER_PORT)];
+        Running::at(addresses, place, mode, keys, server_keys)
+    }
+
+    /// With a VIP and a server of these addresses.
+    fn at(
+        [vip, server]: [SocketAddr; 2],
+        place: Place,
+        mode: &str,
+        keys: &str,
+        server_keys: &str,
+    ) -> Running {
         let text = format!(
             "[[virtual-service]]\nname = \"web\"\nvip = [\"{vip}\"]\nmode = \"{mode}\"\nhealth-check = {{ type = \"none\" }}\nlog-format = \"{{status}} {{termination}}\"\n{keys}\n[[virtual-service.real-server]]\nname = \"s\"\naddress = \"{server}\"\n{server_keys}\n"
         );
