@@ -3,7 +3,8 @@
 //! In: what to run. Out: how it ended. They never run as a user that owns this program's socket, keys
 //! or configuration: root becomes `nobody`; any other user asks the runner, a service of its own
 //! (`evenkeel scripts`), and where none answers nothing is run. They inherit neither environment,
-//! groups nor capabilities, and end with all their children.
+//! groups nor capabilities, and end with everything that they have started, whatever it has done to
+//! live on.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
+
+mod strays;
 
 /// Where the runner listens.
 pub const RUNNER: &str = "/run/evenkeel-scripts.sock";
@@ -97,7 +100,7 @@ async fn here(job: &Job) -> Result<Ended, String> {
         // Supplementary groups go with it.
         command.uid(NOBODY).gid(NOBODY);
     }
-    let mut child = command.spawn().map_err(failed)?;
+    let (mut child, _marked) = strays::spawn_marked(&mut command).map_err(failed)?;
     let pid = child.id().and_then(|id| Pid::from_raw(id as i32));
     let group = Group(pid);
     if job.is_check {
@@ -164,6 +167,7 @@ async fn by_runner(job: &Job, socket: &Path) -> Result<Ended, String> {
 
 /// Is the runner: as root its programs are `nobody`'s, else its own user's, which owns nothing.
 pub async fn serve(listener: UnixListener) -> std::io::Result<()> {
+    strays::is_runner();
     let places = std::sync::Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
@@ -300,6 +304,61 @@ mod tests {
     async fn without_a_runner_nothing_is_run() {
         let why = by_runner(&check("/bin/true".into()), Path::new("/nowhere.sock")).await.unwrap_err();
         assert!(why.starts_with("/bin/true is not run"), "{why}");
+    }
+
+    /// Each way of living on that a program of its own can find: a session of its own, a parent that has
+    /// gone, deaf ears, no descriptors, limits as low as can be, and forking without an end.
+    #[tokio::test]
+    async fn what_a_script_leaves_behind_ends_with_it() {
+        let ways = [
+            ("setsid", "setsid sleep 600 <&- >&- 2>&- &"),
+            ("orphan", "(setsid sleep 600 <&- >&- 2>&- &)"),
+            ("deaf", "(setsid sh -c 'trap \"\" TERM HUP INT; while :; do sleep 600; done' <&- >&- 2>&- &)"),
+            ("limits", "(ulimit -S -n 3; ulimit -t 1; setsid sleep 600 <&- >&- 2>&- &)"),
+            ("tree", "(setsid sh -c '(setsid sleep 600 & ); setsid sleep 600' <&- >&- 2>&- &)"),
+            ("comet", "(setsid sh -c 'f() { f & }; f; exec sleep 600' <&- >&- 2>&- &)"),
+        ];
+        for (name, way) in ways {
+            for (end, limit) in [("exit 0", None), ("sleep 600", Some(Duration::from_millis(400)))] {
+                let file = script(&format!("strays-{name}"), &format!("{way}\nsleep 0.1\n{end}"));
+                let mut job = check(file);
+                let word = format!("{name}-{}", std::process::id());
+                job.environment = vec![("STRAY".into(), word.clone())];
+                job.limit = limit;
+                let seen = tokio::spawn(async move { while here(&job).await.is_err_and(|e| e.contains("busy")) {} });
+                tokio::time::sleep(Duration::from_millis(60)).await;
+                let before = with_word(&word);
+                seen.await.unwrap();
+                let started = std::time::Instant::now();
+                while with_word(&word) > 0 {
+                    assert!(started.elapsed() < Duration::from_secs(5), "{name}, {end}: lives on");
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                assert!(before > 0 || name == "comet", "{name}, {end}: has never lived");
+            }
+        }
+    }
+
+    /// Processes that have the word in their environment.
+    fn with_word(word: &str) -> usize {
+        let has = |environment: Vec<u8>| environment.windows(word.len()).any(|part| part == word.as_bytes());
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        processes.filter(|at| std::fs::read(at.path().join("environ")).is_ok_and(has)).count()
+    }
+
+    #[tokio::test]
+    async fn a_script_that_ends_takes_nothing_of_others_along() {
+        let short = script("others-short", "exit 0");
+        let long = script("others-long", "(setsid sh -c 'sleep 0.5; echo late' &) ; sleep 0.8; echo done");
+        let job = check(long);
+        let long = tokio::spawn(async move { run_here(&job).await });
+        let mut other = Command::new("sleep").arg("600").kill_on_drop(true).spawn().unwrap();
+        for _ in 0..20 {
+            run_here(&check(short.clone())).await;
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        assert!(other.try_wait().unwrap().is_none(), "no script");
+        assert_eq!(long.await.unwrap().output, "late\ndone\n");
     }
 
     #[tokio::test]
