@@ -1,5 +1,7 @@
 //! The printed steps from one snapshot to the next, and what each does to connections.
 
+mod client_auth;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -397,7 +399,7 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
     for vip in after.vips.iter().filter(|v| !before.vips.contains(v)) {
         steps.push(step("add", subject(), format!("VIP {vip}"), Impact::None));
     }
-    let keys = changed_keys!(VirtualService, before, after, {
+    let mut keys = changed_keys!(VirtualService, before, after, {
         mode => "mode",
         pool => "pool",
         forwarded => "forwarded",
@@ -427,9 +429,13 @@ fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Ve
         log_format => "log-format",
         log => "log",
         log_lines => "log-lines",
-        tls => "tls",
         layer4 => "layer 4",
-    } elsewhere { name vips });
+    } elsewhere { name vips tls });
+    let (client_auth, other_tls) = client_auth::client_auth_step(before, after);
+    if other_tls {
+        keys.push("tls");
+    }
+    steps.extend(client_auth);
     let value = |key: &str, service: &VirtualService| match key {
         "mode" => Some(service.mode.as_str().to_owned()),
         "pool" => Some(service.pool.to_string()),

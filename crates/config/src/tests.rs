@@ -529,6 +529,67 @@ fn a_version_of_tls_is_left_to_speak() {
     }
 }
 
+/// Each change of `client-auth` says who comes in, and what becomes of those who are in.
+#[test]
+fn plans_say_who_comes_in_by_certificate() {
+    let with = |mode: &str, auth: &str| {
+        let text = format!(
+            "[[pool]]\nname = \"p\"\n[[pool.real-server]]\nname = \"n\"\naddress = \"192.0.2.2:80\"\n\
+             [[virtual-service]]\nname = \"s\"\nvip = [\"192.0.2.1:443\"]\nmode = \"{mode}\"\npool = \"p\"\n\
+             tls = {{ certificates = [\"/a.pem\"]{auth} }}\n"
+        );
+        read(&text).unwrap()
+    };
+    let auth = |keys: &str| format!(", client-auth = {{ {keys} }}");
+    let a = auth("ca = \"/a\"");
+    let cuts = "(connections over it may be cut: commit with a time to confirm)";
+    let new_ones = "(new connections follow the new rule, established ones finish)";
+    let held = "the next request of a connection that is open is held against it too, and who may no longer come in gets a 421; no TLS session from before is resumed";
+    let check = |old: &str, new: &str, sign: char, words: &str, narrows: bool| {
+        let expect = |rest: &str, impact: &str| {
+            format!("{sign} client-auth of virtual service s: {words}; {rest}  {impact}\n")
+        };
+        let step = |mode| {
+            let plan = plan(&with(mode, old), &with(mode, new)).to_string();
+            plan.lines().filter(|line| line.contains(" client-auth of ")).map(|line| format!("{line}\n")).collect()
+        };
+        let found: String = step("http");
+        let (rest, impact) =
+            if narrows { (held, cuts) } else { ("no TLS session from before is resumed", new_ones) };
+        assert_eq!(found, expect(rest, impact));
+        let found: String = step("tcp");
+        let stay = "connections that are open stay until they end; no TLS session from before is resumed";
+        assert_eq!(found, expect(if narrows { stay } else { rest }, new_ones));
+    };
+    check("", &a, '+', "only clients with a certificate of /a are let in", true);
+    let optional = auth("ca = \"/a\", mode = \"optional\"");
+    let may = "clients may show a certificate of /a: without one they are let in, with a bad one not";
+    check("", &optional, '+', may, true);
+    check(&a, "", '-', "every client is let in, and none is asked for a certificate", false);
+    check(&a, &optional, '~', "clients without a certificate are let in too", false);
+    check(&optional, &a, '~', "clients without a certificate are refused", true);
+    let other = auth("ca = \"/b\"");
+    check(&a, &other, '~', "certificates of /b are let in, those of /a no longer", true);
+    let [one, two] = ["/c", "/d"].map(|crl| auth(&format!("ca = \"/a\", crl = \"{crl}\"")));
+    check(&a, &one, '~', "what /c revokes is refused", true);
+    check(&one, &two, '~', "what /d revokes is refused, no longer /c", true);
+    check(&two, &a, '~', "what /d revokes is let in", false);
+    let ignore = auth("ca = \"/a\", ignore = [\"expired\", \"revoked\"]");
+    let faults = "certificates are let in in spite of expired, revoked: routes have to ask for it";
+    check(&a, &ignore, '~', faults, false);
+    check(&ignore, &a, '~', "certificates are refused for expired, revoked", true);
+    let all = auth("ca = \"/a\", crl = \"/c\", ignore = [\"expired\"]");
+    let words = "only clients with a certificate of /a are let in; what /c revokes is refused; certificates are let in in spite of expired: routes have to ask for it";
+    check("", &all, '+', words, true);
+    // What servers are told changes nothing about who comes in.
+    let untold = auth("ca = \"/a\", headers = false");
+    let found = plan(&with("http", &a), &with("http", &untold)).to_string();
+    assert!(found.contains("real servers are no longer told who the client is  (new"), "{found}");
+    let other_keys = plan(&with("http", &a), &with("http", &format!("{a}, strict-sni = true"))).to_string();
+    assert!(other_keys.contains("~ virtual service s: tls changes"), "{other_keys}");
+    assert!(!other_keys.contains("client-auth"), "{other_keys}");
+}
+
 #[test]
 fn send_proxy_values() {
     let with = |keys: &str| {

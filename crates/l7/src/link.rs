@@ -4,6 +4,7 @@
 use rustix::io::Errno;
 
 use crate::h2::StreamLink;
+use crate::log::Cause;
 use crate::reactor::{Io, Owner, Pipe, Sock};
 use crate::tls::TlsLink;
 
@@ -200,6 +201,11 @@ impl Link {
     /// The peer has sent what cannot be read as HTTP/2.
     pub fn is_at_fault(&self) -> bool {
         matches!(self, Link::Stream(link) if link.is_at_fault())
+    }
+
+    /// To blame where a client's link is broken.
+    pub fn why_gone(&self) -> Cause {
+        if self.is_at_fault() { Cause::Proxy } else { Cause::ClientAbort }
     }
 
     pub fn tls(&self) -> Option<&TlsLink> {

@@ -17,6 +17,7 @@ pub fn check(usage: &Usage, what: &str) {
     let bounds = [
         ("streams", usage.streams, STREAMS),
         ("sessions and new streams", usage.sessions + usage.unaccepted, SESSIONS),
+        ("refused requests", usage.rejected, 256),
         ("ready streams", usage.ready, STREAMS + SESSIONS),
         ("wakes", usage.wakes, SESSIONS),
         ("starved streams", usage.starved, STREAMS),

@@ -11,6 +11,8 @@ use evenkeel_http::h2::{Mux, Role};
 use super::StreamLink;
 use crate::buffer::Buffer;
 use crate::link::Link;
+use crate::log::{Cause, Phase, Record};
+use crate::proxy::account;
 use crate::proxy::flow::{LULL_MS, STEPS_A_TURN};
 use crate::proxy::session::{Client, Session, State};
 use crate::reactor::{Io, Loop, NEVER, Stop};
@@ -217,13 +219,13 @@ impl Connection {
                 match self.mux.receive(buffer.bytes(), self.worker.reactor.now_ms()) {
                     Ok(taken) => buffer.consume(taken),
                     Err(error) => {
-                        client.service.view().counters(self.worker.core).bad_requests.add(1);
                         self.mux.fail(error.0);
                         self.failed = true;
                     }
                 }
                 buffer.compact();
                 let full = buffer.is_full();
+                self.log_rejected(client);
                 self.start_sessions(client, session);
                 if full {
                     return Pause::HeldBack;
@@ -244,6 +246,27 @@ impl Connection {
             }
         }
         Pause::Ended
+    }
+
+    /// Writes a line for each request that was refused before it had a session. They are bounded as resets are.
+    #[cold]
+    fn log_each_rejected(&mut self, client: &Client) {
+        let view = client.service.view();
+        for status in self.mux.rejected.drain(..) {
+            let clock = self.worker.reactor.now();
+            let mut record = Record::new(client.address);
+            record.restart(client.address, clock.mono_ms, clock.wall_ms);
+            record.status = status;
+            record.end(Cause::Proxy, Phase::Request);
+            view.counters(self.worker.core).bad_requests.add(1);
+            account::finish(self.worker, &view, client, &mut record, true);
+        }
+    }
+
+    fn log_rejected(&mut self, client: &Client) {
+        if !self.mux.rejected.is_empty() {
+            self.log_each_rejected(client);
+        }
     }
 
     /// Starts sessions for new streams. While memory is short a connection has few sessions at a time, so that

@@ -210,7 +210,7 @@ async fn proxy(
         };
         lease.note(session, &mut scratch.record);
         if wish.avoid == Some(lease.server.id) && !lease.pause(client, connect_ms).await {
-            scratch.record.end(Cause::ClientAbort, Phase::Connect);
+            scratch.record.end(client.link.why_gone(), Phase::Connect);
             return fail(worker, scratch, client, view, Failure::ClientGone, false).await;
         }
         let mut done =
@@ -506,6 +506,13 @@ async fn fail(
         Failure::Killed => (503, Cause::Killed, Phase::Headers),
         Failure::NoMemory => (503, Cause::Resource, Phase::Headers),
         Failure::Local => (503, Cause::Resource, Phase::Connect),
+        // HTTP/1's malformed bodies are answered likewise; here the stream has been reset already.
+        Failure::ClientGone if client.link.is_at_fault() => {
+            counters.bad_requests.add(1);
+            scratch.record.status = 400;
+            scratch.record.end(Cause::Proxy, Phase::Data);
+            return After::Close;
+        }
         Failure::ClientGone => {
             counters.client_aborts.add(1);
             scratch.record.end(Cause::ClientAbort, Phase::Headers);
@@ -515,6 +522,7 @@ async fn fail(
             if cause.is_the_clients() {
                 counters.client_aborts.add(1);
             }
+            counters.bad_requests.add(u64::from(client.link.is_at_fault()));
             scratch.record.end(cause, Phase::Data);
             // The client must not take what it has for the whole.
             client.link.reset_on_close();
@@ -707,7 +715,7 @@ async fn not_queued(
     outgoing: &Outgoing,
 ) -> After {
     if why == NoLease::ClientGone {
-        scratch.record.end(Cause::ClientAbort, Phase::Queue);
+        scratch.record.end(client.link.why_gone(), Phase::Queue);
         return fail(worker, scratch, client, view, Failure::ClientGone, false).await;
     }
     let (cause, counters) = (

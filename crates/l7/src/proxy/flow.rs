@@ -332,7 +332,7 @@ impl Flow<'_> {
         let stop = match self.worker.reactor.wait(deadline_ms.min(lull_ms)).await {
             Ok(()) if self.client.link.is_broken() || self.is_given_up() => {
                 self.scratch.record.given_up = !self.client.link.is_broken();
-                return Err(self.cut(Cause::ClientAbort, Failure::ClientGone));
+                return Err(self.cut(self.client.link.why_gone(), Failure::ClientGone));
             }
             Ok(()) => return Ok(()),
             Err(Stop::TimedOut) if lull_ms < deadline_ms => {
@@ -433,7 +433,7 @@ impl Flow<'_> {
                 Ok(AnswerProgress::Moved)
             }
             Io::Blocked => Ok(self.wait_for_body()),
-            Io::Eof | Io::Failed(_) => Err(self.cut(Cause::ClientAbort, Failure::ClientGone)),
+            Io::Eof | Io::Failed(_) => Err(self.cut(self.client.link.why_gone(), Failure::ClientGone)),
         }
     }
 
@@ -683,7 +683,7 @@ impl Flow<'_> {
                 Ok(AnswerProgress::Moved)
             }
             Io::Blocked => Ok(self.wait_for_client()),
-            Io::Eof | Io::Failed(_) => Err(Failure::Cut { cause: Cause::ClientAbort }),
+            Io::Eof | Io::Failed(_) => Err(Failure::Cut { cause: self.client.link.why_gone() }),
         }
     }
 

@@ -100,7 +100,7 @@ pub async fn run(
             count_bytes(worker, view, record);
         }
         match (&up_step, &down_step) {
-            (Progress::ReadFailed, _) | (_, Progress::WriteFailed) => break Some(Cause::ClientAbort),
+            (Progress::ReadFailed, _) | (_, Progress::WriteFailed) => break Some(sides.client.why_gone()),
             (Progress::WriteFailed, _) | (_, Progress::ReadFailed) => break Some(Cause::ServerAbort),
             (Progress::Blocked, Progress::Blocked) => {}
             _ => {
@@ -122,7 +122,7 @@ pub async fn run(
             Err(Stop::TimedOut) => break Some(Cause::ServerTimeout),
         }
     };
-    if matches!(cause, Some(Cause::ClientAbort | Cause::ServerAbort)) {
+    if matches!(cause, Some(Cause::ClientAbort | Cause::ServerAbort | Cause::Proxy)) {
         up.push(sides.server);
         down.push(sides.client);
         // Pass the failure on as what it was.

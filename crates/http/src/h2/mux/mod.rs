@@ -212,6 +212,8 @@ pub struct Mux {
     streams: HashMap<u32, Entry>,
     /// New streams, for the driver to take and to accept.
     pub opened: VecDeque<Opened>,
+    /// The statuses of requests that were refused before they had a stream, for the driver to take and to log.
+    pub rejected: Vec<u16>,
     /// Bytes for the peer. The driver sends them and removes what was sent.
     pub out: Vec<u8>,
     /// Answered streams whose requests have not ended, with the time to end them.
@@ -299,6 +301,7 @@ impl Mux {
             fields: Fields::new(head_size),
             streams: HashMap::new(),
             opened: VecDeque::new(),
+            rejected: Vec::new(),
             out,
             lingering: VecDeque::new(),
             answered: VecDeque::new(),
@@ -549,6 +552,16 @@ impl Mux {
             frame::write_goaway(last, code, &mut self.out);
         }
         self.goaway_came = true;
+        // Streams of a server's connection are not told apart: none of them may have caused it, and their
+        // requests can go elsewhere.
+        if code != ErrorCode::NoError && self.role == Role::Server {
+            if self.streams.is_empty() {
+                self.rejected.push(400);
+            }
+            for (_, entry) in self.streams.drain() {
+                entry.stream.break_for_fault();
+            }
+        }
         self.abandon();
     }
 

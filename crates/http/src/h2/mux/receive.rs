@@ -424,6 +424,7 @@ impl Mux {
         }
         if fields.too_many {
             // A head that is too large is answered with a status of its own (section 10.5.1).
+            self.rejected.push(431);
             let mut block = Vec::new();
             self.begin_block(&mut block);
             encode_status(431, &mut block);
@@ -446,6 +447,7 @@ impl Mux {
         let key = self.websocket_key();
         let done = match text::request_to_text(fields, ends, &key, self.absolute, &mut head) {
             Err(_) => {
+                self.rejected.push(400);
                 self.reset(id, ErrorCode::Protocol);
                 self.charge_reset()
             }

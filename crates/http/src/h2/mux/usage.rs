@@ -11,6 +11,8 @@ pub struct Usage {
     pub unaccepted: usize,
     /// Sessions that hold a stream, over or not.
     pub sessions: usize,
+    /// Refused requests that the driver has not been told of yet.
+    pub rejected: usize,
     /// Streams in the queue of those with news.
     pub ready: usize,
     /// Waiters that the driver has not been told of yet.
@@ -42,6 +44,7 @@ impl Mux {
             streams: self.streams.len(),
             unaccepted: self.opened.len(),
             sessions: self.queue.sessions(),
+            rejected: self.rejected.len(),
             ready: self.queue.ready_count(),
             wakes: self.queue.wake_count(),
             starved: self.starved.len(),
