@@ -114,6 +114,7 @@ impl Engine {
         }
         self.calls += 1;
         if self.calls.is_multiple_of(self.accepts_one_in) {
+            self.mux.rejected.clear();
             let opened = self.mux.opened.drain(..);
             self.sessions.extend(opened.map(|opened| opened.accept()));
         }
