@@ -186,7 +186,7 @@ struct TrailerName {
 impl TrailerName {
     fn push(&mut self, byte: u8) {
         if let Some(slot) = self.bytes.get_mut(usize::from(self.len)) {
-            *slot = byte.to_ascii_lowercase();
+            *slot = byte;
         }
         self.len = self.len.saturating_add(1);
     }
@@ -196,8 +196,9 @@ impl TrailerName {
     }
 }
 
-/// Whether a field of this name, in lower case, may come behind a body: fields that frame, route or
-/// authenticate a message must not (RFC 9110 section 6.5.1).
+/// Whether a field of this name may come behind a body: fields that frame, route or authenticate a message
+/// must not (RFC 9110 section 6.5.1), nor those in which a proxy says who its client is. Servers of CGI and
+/// WSGI read `_` and its like as `-`. Of longer names the first 24 bytes are enough.
 pub fn may_be_trailer(name: &[u8]) -> bool {
     const FORBIDDEN: [&[u8]; 16] = [
         b"content-length",
@@ -217,7 +218,17 @@ pub fn may_be_trailer(name: &[u8]) -> bool {
         b"content-range",
         b"proxy-connection",
     ];
-    !FORBIDDEN.contains(&name)
+    const IDENTITY: [&[u8]; 2] = [b"forwarded", b"x-real-ip"];
+    const IDENTITY_BEGINS: [&[u8]; 2] = [b"x-forwarded-", b"x-client-cert-"];
+    let mut folded = [0; 24];
+    let len = name.len().min(folded.len());
+    for (to, byte) in folded.iter_mut().zip(name) {
+        *to = if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    }
+    let folded = &folded[..len];
+    !(FORBIDDEN.contains(&folded)
+        || IDENTITY.contains(&folded)
+        || IDENTITY_BEGINS.iter().any(|begin| folded.starts_with(begin)))
 }
 
 /// Whether a byte may stand in a token (RFC 9110 section 5.6.2).
