@@ -38,7 +38,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
-	else echo "licences and advisories are not checked: cargo install cargo-deny --locked"; fi
+	else echo "known vulnerabilities of dependencies are not checked: cargo install cargo-deny --locked"; fi
 
 # Side by side with Debian's HAProxy and nginx; writes docs/benchmarks.md.
 bench: install-bench-tools

@@ -1,6 +1,6 @@
 //! What a configuration may say, but hardly means.
 
-use evenkeel_model::{Name, Persistence, SameSite, ServerTls, Snapshot};
+use evenkeel_model::{Name, Normalize, Persistence, SameSite, ServerTls, Snapshot};
 
 /// One sentence for each thing that will not work as it seems.
 pub fn warnings(snapshot: &Snapshot) -> Vec<String> {
@@ -11,7 +11,19 @@ pub fn warnings(snapshot: &Snapshot) -> Vec<String> {
         )),
         _ => None,
     });
-    pools.chain(anybody(snapshot)).chain(places(snapshot)).collect()
+    pools.chain(anybody(snapshot)).chain(places(snapshot)).chain(unmatchable(snapshot)).collect()
+}
+
+/// Routes with a pattern that nothing matches: one that protects something does not.
+fn unmatchable(snapshot: &Snapshot) -> impl Iterator<Item = String> {
+    snapshot.services.iter().filter(|service| service.normalize != Normalize::Off).flat_map(|service| {
+        let answers = service.answer_routes.iter().map(|answer| &answer.route);
+        let routes = service.routes.iter().chain(answers);
+        routes.flat_map(move |route| {
+            let tests = route.when.iter().flat_map(evenkeel_rules::Expression::unmatchable);
+            tests.map(move |why| format!("route {} of virtual service {}: {why}", route.name, service.name))
+        })
+    })
 }
 
 /// Servers that may be anybody who has a certificate of an authority that everybody trusts.

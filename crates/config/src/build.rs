@@ -366,8 +366,17 @@ impl Builder<'_> {
                 "use mode = \"http\", or remove it",
             );
         }
-        let routes = route::read(table, mode, names, self.problems);
-        let answer_routes = route::read_answers(table, mode, names, self.problems);
+        let normalize = match table.text("normalize") {
+            Some("off") => Normalize::Off,
+            Some("forward") => Normalize::Forward,
+            _ => Normalize::Match,
+        };
+        let mut routes = route::read(table, mode, names, self.problems);
+        let mut answer_routes = route::read_answers(table, mode, names, self.problems);
+        if normalize != Normalize::Off {
+            let all = routes.iter_mut().chain(answer_routes.iter_mut().map(|answer| &mut answer.route));
+            all.flat_map(|route| &mut route.when).for_each(evenkeel_rules::Expression::normalize);
+        }
         let mut tls = tls::of_service(table, mode, self.problems);
         let managed =
             acme::managed(table, &name, &routes, &self.state_directory, &mut self.authorities, self.problems);
@@ -381,11 +390,7 @@ impl Builder<'_> {
             client_address: self.client_address(table, mode),
             max_body: table.size("max-body", 0),
             head_size: table.size("head-size", HEAD_SIZE) as u32,
-            normalize: match table.text("normalize") {
-                Some("off") => Normalize::Off,
-                Some("forward") => Normalize::Forward,
-                _ => Normalize::Match,
-            },
+            normalize,
             tcp_keep_alive: tcp_keep_alive(table, "tcp-keep-alive"),
             tcp_user_timeout: table.duration("tcp-user-timeout", Duration::ZERO),
             tcp_mss: table.number("tcp-mss", 0),

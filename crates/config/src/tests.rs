@@ -551,7 +551,10 @@ fn plans_say_who_comes_in_by_certificate() {
         };
         let step = |mode| {
             let plan = plan(&with(mode, old), &with(mode, new)).to_string();
-            plan.lines().filter(|line| line.contains(" client-auth of ")).map(|line| format!("{line}\n")).collect()
+            plan.lines()
+                .filter(|line| line.contains(" client-auth of "))
+                .map(|line| format!("{line}\n"))
+                .collect()
         };
         let found: String = step("http");
         let (rest, impact) =

@@ -41,6 +41,7 @@ mod parse;
 mod path;
 mod pattern;
 mod regular;
+mod spelling;
 mod template;
 mod token;
 mod uri;

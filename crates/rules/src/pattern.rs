@@ -67,6 +67,20 @@ impl PatternSet {
         PatternSet { folds, ..PatternSet::default() }
     }
 
+    /// As they were inserted, in no order.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let prefixes = self.prefixes.texts.iter().map(|part| text(part) + "*");
+        let suffixes = self.suffixes.texts.iter().map(|part| format!("*{}", text(part)));
+        let others = self.exact.iter().chain(&self.globs).map(|part| text(part));
+        others.chain(prefixes).chain(suffixes).collect()
+    }
+
+    pub(crate) fn replace(&mut self, patterns: impl Iterator<Item = String>) {
+        *self = PatternSet::new(self.folds);
+        patterns.for_each(|pattern| self.insert(&pattern));
+    }
+
     pub fn insert(&mut self, pattern: &str) {
         let text = if self.folds { pattern.to_ascii_lowercase() } else { pattern.to_owned() };
         let text = text.as_bytes();
@@ -264,7 +278,9 @@ fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 pub fn read_patterns(text: &str, folds: bool) -> PatternSet {
     let mut set = PatternSet::new(folds);
-    entries(text).for_each(|(_, entry)| set.insert(entry));
+    // Those that fold are names of hosts, or numbers to which this does nothing.
+    let host = |entry: &str| if folds && !entry.is_ascii() { crate::spelling::host(entry) } else { None };
+    entries(text).for_each(|(_, entry)| set.insert(host(entry).as_deref().unwrap_or(entry)));
     set
 }
 

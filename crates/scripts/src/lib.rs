@@ -325,7 +325,8 @@ mod tests {
                 let word = format!("{name}-{}", std::process::id());
                 job.environment = vec![("STRAY".into(), word.clone())];
                 job.limit = limit;
-                let seen = tokio::spawn(async move { while here(&job).await.is_err_and(|e| e.contains("busy")) {} });
+                let seen =
+                    tokio::spawn(async move { while here(&job).await.is_err_and(|e| e.contains("busy")) {} });
                 tokio::time::sleep(Duration::from_millis(60)).await;
                 let before = with_word(&word);
                 seen.await.unwrap();

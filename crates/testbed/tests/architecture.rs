@@ -128,6 +128,20 @@ fn licences_are_those_that_deny_toml_allows() {
     }
 }
 
+/// What `deny.toml` says of sources and of versions, for those who have no cargo-deny.
+#[test]
+fn dependencies_come_from_the_registry_in_versions_that_are_named() {
+    let registry = "registry+https://github.com/rust-lang/crates.io-index";
+    for package in metadata()["packages"].as_array().unwrap() {
+        let (name, source) = (&package["name"], &package["source"]);
+        assert!(source.is_null() || source == registry, "{name} is from {source}");
+        let dependencies = package["dependencies"].as_array().unwrap().iter();
+        for one in dependencies.filter(|one| source.is_null() && one["path"].is_null()) {
+            assert_ne!(one["req"], "*", "{name} takes any version of {}", one["name"]);
+        }
+    }
+}
+
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();

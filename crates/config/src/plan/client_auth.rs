@@ -52,7 +52,9 @@ impl Comparison {
     fn new(old: Option<&ClientAuth>, new: Option<&ClientAuth>) -> Comparison {
         let mut change = Comparison::default();
         match (old, new) {
-            (_, None) => change.say(false, "every client is let in, and none is asked for a certificate".into()),
+            (_, None) => {
+                change.say(false, "every client is let in, and none is asked for a certificate".into())
+            }
             (None, Some(new)) => change.added(new),
             (Some(old), Some(new)) => change.changed(old, new),
         }
@@ -72,7 +74,9 @@ impl Comparison {
             true => self.say(true, format!("only clients with a certificate of {ca} are let in")),
             false => self.say(
                 true,
-                format!("clients may show a certificate of {ca}: without one they are let in, with a bad one not"),
+                format!(
+                    "clients may show a certificate of {ca}: without one they are let in, with a bad one not"
+                ),
             ),
         }
         if let Some(crl) = &new.crl {
@@ -93,7 +97,8 @@ impl Comparison {
         }
         match (&old.crl, &new.crl) {
             (old, Some(new)) if old.as_ref() != Some(new) => {
-                let instead = old.as_ref().map_or_else(String::new, |old| format!(", no longer {}", old.display()));
+                let instead =
+                    old.as_ref().map_or_else(String::new, |old| format!(", no longer {}", old.display()));
                 self.say(true, format!("what {} revokes is refused{instead}", new.display()));
             }
             (Some(old), None) => {
@@ -103,8 +108,12 @@ impl Comparison {
         }
         let known = old.ignore.iter().map(|fault| fault.as_str()).collect::<Vec<_>>();
         self.faults(&known, new);
-        let no_longer: Vec<&str> =
-            old.ignore.iter().filter(|fault| !new.ignore.contains(fault)).map(|fault| fault.as_str()).collect();
+        let no_longer: Vec<&str> = old
+            .ignore
+            .iter()
+            .filter(|fault| !new.ignore.contains(fault))
+            .map(|fault| fault.as_str())
+            .collect();
         if !no_longer.is_empty() {
             self.say(true, format!("certificates are refused for {}", no_longer.join(", ")));
         }
@@ -120,7 +129,10 @@ impl Comparison {
         let added: Vec<&str> = faults.filter(|fault| !before.contains(fault)).collect();
         if !added.is_empty() {
             let added = added.join(", ");
-            self.say(false, format!("certificates are let in in spite of {added}: routes have to ask for it"));
+            self.say(
+                false,
+                format!("certificates are let in in spite of {added}: routes have to ask for it"),
+            );
         }
     }
 }

@@ -183,7 +183,12 @@ fn how_a_stream_ended_is_in_the_log() {
         ("a window opened by nothing", then(frame(WINDOW_UPDATE, 0, 1, &[0; 4])), MALFORMED, POST),
         ("a window too wide", then(frame(WINDOW_UPDATE, 0, 1, &[0x7f, 255, 255, 255])), MALFORMED, POST),
         ("a broken connection", then(frame(PING, 0, 0, &[0; 7])), MALFORMED, POST),
-        ("a connection's window too wide", then(frame(WINDOW_UPDATE, 0, 0, &[0x7f, 255, 255, 255])), MALFORMED, POST),
+        (
+            "a connection's window too wide",
+            then(frame(WINDOW_UPDATE, 0, 0, &[0x7f, 255, 255, 255])),
+            MALFORMED,
+            POST,
+        ),
         ("a broken connection without a request", frame(PING, 0, 0, &[0; 7]), REFUSED, NONE),
         ("an upper-case name", post(&[("X-A", "b")]), REFUSED, NONE),
         ("a field of HTTP/1's connections", post(&[("connection", "close")]), REFUSED, NONE),

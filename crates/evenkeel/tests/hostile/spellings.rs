@@ -109,6 +109,100 @@ fn no_other_spelling_passes_a_route() {
     println!("{} requests in other spellings: none passed a route", all.len());
 }
 
+/// A route protects also where the one who wrote it used another spelling; what nothing could match is told.
+#[test]
+fn routes_that_are_written_in_another_spelling_protect() {
+    let place = Place::new("hostile-written");
+    let (_server, seen) = server_that_keeps(&place, b"");
+    let route = |when: &str| format!("[[virtual-service.route]]\nwhen = '{when}'\ndeny = {{}}\n");
+    place.write("hosts", "list.example\nb\u{fc}cher.example\n");
+    let cases = [
+        (r#"path("/twice//x")"#.to_owned(), "GET /twice/x HTTP/1.1\r\nHost: a"),
+        (r#"path("/%69nternal/*")"#.to_owned(), "GET /internal/x HTTP/1.1\r\nHost: a"),
+        (r#"path("/x/../up/*")"#.to_owned(), "GET /up/x HTTP/1.1\r\nHost: a"),
+        (r#"path("/dot/./z")"#.to_owned(), "GET /dot/z HTTP/1.1\r\nHost: a"),
+        ("path(\"/caf\u{e9}/*\")".to_owned(), "GET /caf%C3%A9/x HTTP/1.1\r\nHost: a"),
+        (r#"path("/lower%c3%a9")"#.to_owned(), "GET /lower%C3%A9 HTTP/1.1\r\nHost: a"),
+        (r#"path == "/same//x""#.to_owned(), "GET /same/x HTTP/1.1\r\nHost: a"),
+        (r#"host("final.example.")"#.to_owned(), "GET / HTTP/1.1\r\nHost: final.example"),
+        ("host(\"stra\u{df}e.example\")".to_owned(), "GET / HTTP/1.1\r\nHost: xn--strae-oqa.example"),
+        ("host == \"\u{d6}l.example\"".to_owned(), "GET / HTTP/1.1\r\nHost: XN--L-0GA.example."),
+        (format!("host(\"@{}\")", place.file("hosts").display()), "GET / HTTP/1.1\r\nHost: list.example"),
+        (
+            format!("host(\"@{}\")", place.file("hosts").display()),
+            "GET / HTTP/1.1\r\nHost: xn--bcher-kva.example",
+        ),
+        (r#"method("patch")"#.to_owned(), "PATCH / HTTP/1.1\r\nHost: a"),
+        (r#"scheme("HTTP") && path("/scheme")"#.to_owned(), "GET /scheme HTTP/1.1\r\nHost: a"),
+    ];
+    let routes: String = cases.iter().map(|(when, _)| route(when)).collect();
+    let _evenkeel =
+        Evenkeel::start(env!("CARGO_BIN_EXE_evenkeel"), &place, &strict_and_wide(&place, &routes));
+    for (when, request) in &cases {
+        for port in [8080, 8081] {
+            let mut client = Connection::open(place.at(port));
+            client.send(format!("{request}\r\n\r\n"));
+            let status = client.answer().map(|answer| answer.status);
+            assert_eq!(status, Some(403), "{when}: {request:?} at {port}");
+        }
+    }
+    assert!(seen.lock().unwrap().is_empty(), "a request came to the server");
+    for (when, why) in [
+        (r#"host("a.example:8080")"#, "without its port"),
+        (r#"path("/a;b/*")"#, "without its parameters"),
+        (r#"path("/q?x=1")"#, "before its query"),
+    ] {
+        let file = place.write("told.toml", strict_and_wide(&place, &route(when)));
+        let checked = evenkeel_testbed::command(
+            env!("CARGO_BIN_EXE_evenkeel"),
+            &["check", &file.display().to_string()],
+        );
+        assert!(
+            checked.code == 0 && (checked.out.clone() + &checked.err).contains(why),
+            "{when}: {checked:?}"
+        );
+    }
+}
+
+/// Who a client is, it cannot say behind a body either, where trailers are passed on.
+#[test]
+fn identity_is_not_taken_from_trailers() {
+    let place = Place::new("hostile-trailers");
+    let (_server, seen) = server_that_keeps(&place, b"");
+    let config =
+        strict_and_wide(&place, "").replace("mode = \"http\"", "mode = \"http\"\nrequest-trailers = true");
+    let _evenkeel = Evenkeel::start(env!("CARGO_BIN_EXE_evenkeel"), &place, &config);
+    let send = |name: &str| {
+        let mut client = Connection::open(place.at(8080));
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nA\r\n0\r\n{name}: forged\r\n\r\n"
+        ));
+        let _ = client.answer();
+        String::from_utf8_lossy(&std::mem::take(&mut *seen.lock().unwrap())).into_owned()
+    };
+    for name in [
+        "X-Client-Cert-CN",
+        "X_Client_Cert_CN",
+        "x.client.cert.subject",
+        "X-Client-Cert-Fingerprint-And-More",
+        "X-Forwarded-For",
+        "X_Forwarded_Proto",
+        "X-Real-IP",
+        "x~real~ip",
+        "Forwarded",
+        "FORWARDED",
+        "Content_Length",
+        "Transfer.Encoding",
+        "Cookie",
+        "Authorization",
+    ] {
+        let got = send(name);
+        assert!(!got.contains("forged"), "{name}: {got}");
+    }
+    let got = send("X-Checksum");
+    assert!(got.contains("X-Checksum: forged"), "{got}");
+}
+
 /// Names that servers of CGI, WSGI and PHP take for those that say where a body ends.
 #[test]
 fn names_like_those_of_framing_reach_no_server() {
