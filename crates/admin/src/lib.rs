@@ -16,6 +16,7 @@ mod people;
 mod picture;
 mod routes;
 mod run_time;
+mod scrape;
 mod serve;
 mod table;
 mod ui;

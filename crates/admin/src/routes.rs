@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::accounts::{By, Who};
 use crate::gate::{Detail, Right, demand, from_socket, headers, may};
+use crate::scrape::SCRAPES;
 use crate::table::{Entry, delete, get, post, put, router};
 use crate::{App, FailureKind, Handle, Refused, Request, live, maintenance, openapi, people, run_time, ui};
 
@@ -601,8 +602,11 @@ async fn invite(State(App { handle, .. }): State<App>, body: Bytes) -> Answer<ap
 }
 
 pub async fn metrics(State(App { handle, .. }): State<App>) -> Result<Response, Refused> {
-    let text = ask(&handle, Request::Metrics).await?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+    let busy = "answers with metrics are under way that are not read: try again";
+    let place = SCRAPES.begin().ok_or_else(|| Refused::new(FailureKind::Busy, busy))?;
+    let text = place.with(ask(&handle, Request::Metrics).await?);
+    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    Ok((content_type, axum::body::Body::new(text)).into_response())
 }
 
 pub async fn healthz() -> &'static str {

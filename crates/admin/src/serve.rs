@@ -180,7 +180,8 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(SLOWEST);
+    // Of answers that are not read a connection holds no more than that either.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(SLOWEST).max_buf_size(64 << 10);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -155,3 +155,31 @@ fn wrong_passwords_of_strangers_keep_nobody_out() {
     assert_eq!(log_in("127.0.0.1", "correct horse battery"), "200", "the owner is kept out");
     person.works("after wrong passwords");
 }
+
+#[test]
+fn metrics_that_nobody_reads() {
+    if !require(&["curl"]) {
+        return;
+    }
+    let keys = "[admin]\nsocket = \"FOLDER/admin.sock\"\nplain-listen = [\"ADMIN\"]\n";
+    let target = Target::start("hostile-metrics", keys, "");
+    let url = format!("http://{}/metrics", target.place.at(9443));
+    let scrape = || {
+        command("curl", &["-s", "-m", "25", "-o", "/dev/null", "-w", "%{http_code} %{size_download}", &url])
+            .out
+    };
+    let normal = scrape();
+    assert!(normal.starts_with("200 "), "{normal}");
+    target.endures("answers with metrics that are not read", 64, |target| {
+        let mut attack = Attack::default();
+        let pipelined = b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n".repeat(50);
+        for number in 0..400 {
+            let source = SOURCES[number % SOURCES.len()];
+            let Some(stream) = connect_from(source, target.place.at(9443)) else { continue };
+            attack.send(&stream, &pipelined);
+            attack.held.push(stream);
+        }
+        assert!(scrape().starts_with("200 "), "who reads them gets them");
+        attack
+    });
+}
