@@ -160,9 +160,14 @@ fn sweep(scripts: &mut Scripts) -> usize {
     }
     scripts.unmarked.retain(|pid, _| adopted.iter().any(|one| Pid::as_raw(Some(*one)) == *pid));
     let is_there = |pid: &i32| std::fs::exists(format!("/proc/{pid}")).unwrap_or(false);
-    for gone in scripts.leaving.extract_if(.., |pid| !is_there(pid)) {
-        scripts.children.remove(&gone);
-    }
+    let Scripts { leaving, children, .. } = scripts;
+    leaving.retain(|pid| {
+        let stays = is_there(pid);
+        if !stays {
+            children.remove(pid);
+        }
+        stays
+    });
     strays
 }
 

@@ -173,6 +173,7 @@ fn identity_is_not_taken_from_trailers() {
         strict_and_wide(&place, "").replace("mode = \"http\"", "mode = \"http\"\nrequest-trailers = true");
     let _evenkeel = Evenkeel::start(env!("CARGO_BIN_EXE_evenkeel"), &place, &config);
     let send = |name: &str| {
+        seen.lock().unwrap().clear();
         let mut client = Connection::open(place.at(8080));
         client.send(format!(
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nA\r\n0\r\n{name}: forged\r\n\r\n"

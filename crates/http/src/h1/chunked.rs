@@ -21,6 +21,7 @@ pub struct Chunked {
     digits: u8,
     spent: u16,
     trailer: TrailerName,
+    has_forged_trailer: bool,
     /// Where trailers lay in the bytes that were fed last.
     trailers: Range<usize>,
 }
@@ -57,6 +58,11 @@ impl Chunked {
     /// Where trailers lie in the bytes that were fed last. They can be left out: the body stays valid.
     pub fn trailers(&self) -> Range<usize> {
         self.trailers.clone()
+    }
+
+    /// One of them is what [`is_forged_trailer`] says.
+    pub fn has_forged_trailer(&self) -> bool {
+        self.has_forged_trailer
     }
 
     /// Takes the chunks off: moves their data to the front of `bytes`. How many of the bytes belong to the
@@ -134,7 +140,10 @@ impl Chunked {
                 self.trailer = TrailerName::default();
                 self.trailer_name(byte)?
             }
-            (State::TrailerName, b':') if self.trailer.is_allowed() => State::TrailerValue,
+            (State::TrailerName, b':') if may_be_trailer(self.trailer.bytes()) => {
+                self.has_forged_trailer |= is_forged_trailer(self.trailer.bytes());
+                State::TrailerValue
+            }
             (State::TrailerName, _) if is_token(byte) => self.trailer_name(byte)?,
             (State::TrailerValue, b'\r') => State::TrailerLf,
             (State::TrailerValue, b'\t' | 0x20..=0x7e | 0x80..) => {
@@ -191,33 +200,40 @@ impl TrailerName {
         self.len = self.len.saturating_add(1);
     }
 
-    fn is_allowed(&self) -> bool {
-        may_be_trailer(self.bytes.get(..usize::from(self.len)).unwrap_or(&self.bytes))
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or(&self.bytes)
     }
 }
 
-/// Whether a field of this name may come behind a body: fields that frame, route or authenticate a message
-/// must not (RFC 9110 section 6.5.1), nor those in which a proxy says who its client is. Servers of CGI and
-/// WSGI read `_` and its like as `-`. Of longer names the first 24 bytes are enough.
+/// Fields that frame, route or authenticate a message (RFC 9110 section 6.5.1).
+const FORBIDDEN: [&[u8]; 16] = [
+    b"content-length",
+    b"transfer-encoding",
+    b"host",
+    b"connection",
+    b"keep-alive",
+    b"upgrade",
+    b"te",
+    b"trailer",
+    b"expect",
+    b"authorization",
+    b"cookie",
+    b"set-cookie",
+    b"content-encoding",
+    b"content-type",
+    b"content-range",
+    b"proxy-connection",
+];
+
+/// Whether a field of this name may come behind a body.
 pub fn may_be_trailer(name: &[u8]) -> bool {
-    const FORBIDDEN: [&[u8]; 16] = [
-        b"content-length",
-        b"transfer-encoding",
-        b"host",
-        b"connection",
-        b"keep-alive",
-        b"upgrade",
-        b"te",
-        b"trailer",
-        b"expect",
-        b"authorization",
-        b"cookie",
-        b"set-cookie",
-        b"content-encoding",
-        b"content-type",
-        b"content-range",
-        b"proxy-connection",
-    ];
+    !FORBIDDEN.iter().any(|one| one.eq_ignore_ascii_case(name))
+}
+
+/// Whether a server could take it for a field that must not come behind a body, or for one in which a proxy
+/// says who its client is: those of CGI and WSGI read `_` and its like as `-`. It is dropped with all other
+/// trailers, but where trailers go on it must not. Of longer names the first 24 bytes are enough.
+pub fn is_forged_trailer(name: &[u8]) -> bool {
     const IDENTITY: [&[u8]; 2] = [b"forwarded", b"x-real-ip"];
     const IDENTITY_BEGINS: [&[u8]; 2] = [b"x-forwarded-", b"x-client-cert-"];
     let mut folded = [0; 24];
@@ -226,9 +242,9 @@ pub fn may_be_trailer(name: &[u8]) -> bool {
         *to = if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     }
     let folded = &folded[..len];
-    !(FORBIDDEN.contains(&folded)
+    FORBIDDEN.contains(&folded)
         || IDENTITY.contains(&folded)
-        || IDENTITY_BEGINS.iter().any(|begin| folded.starts_with(begin)))
+        || IDENTITY_BEGINS.iter().any(|begin| folded.starts_with(begin))
 }
 
 /// Whether a byte may stand in a token (RFC 9110 section 5.6.2).

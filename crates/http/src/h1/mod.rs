@@ -104,6 +104,11 @@ impl Body {
         }
     }
 
+    /// A trailer says what only a proxy may say: it must not go on.
+    pub fn has_forged_trailer(&self) -> bool {
+        matches!(self, Body::Chunked(chunked) if chunked.has_forged_trailer())
+    }
+
     /// The last byte of the body has been fed.
     pub fn is_complete(&self) -> bool {
         match self {

@@ -5,7 +5,7 @@
 use super::fields::{Fields, Malformed, check};
 use super::hpack::{encode, encode_status};
 use super::upgrade::{Switch, is_protocol, is_websocket};
-use crate::h1::chunked::may_be_trailer;
+use crate::h1::chunked::{is_forged_trailer, may_be_trailer};
 use crate::h1::field::FieldKind;
 use crate::h1::request::{Method, Request, bare_host};
 use crate::h1::response::Response;
@@ -202,7 +202,7 @@ pub fn trailers_to_text(fields: &Fields, out: &mut Vec<u8>) -> Result<(), Malfor
     out.extend_from_slice(b"0\r\n");
     for (name, value) in fields.iter() {
         // Others would make the session refuse the whole body, as it does for HTTP/1.
-        if may_be_trailer(name) {
+        if may_be_trailer(name) && !is_forged_trailer(name) {
             line(name, value, out);
         }
     }

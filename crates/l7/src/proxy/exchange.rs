@@ -261,6 +261,8 @@ fn outgoing_request(
     if !keep_trailers {
         let trailers = body.trailers();
         buffer.cut_out(head_len + trailers.start..head_len + trailers.end);
+    } else if body.has_forged_trailer() {
+        return Err(Failure::BadBody);
     }
     let max_body = view.spec.service.max_body;
     let first = (buffer.len() - head_len) as u64;

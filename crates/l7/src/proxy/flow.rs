@@ -429,6 +429,8 @@ impl Flow<'_> {
                 if !self.outgoing.keep_trailers {
                     let trailers = self.outgoing.body.trailers();
                     self.outgoing.buffer.cut_out(trailers);
+                } else if self.outgoing.body.has_forged_trailer() {
+                    return Err(self.cut(Cause::Proxy, Failure::BadBody));
                 }
                 Ok(AnswerProgress::Moved)
             }
