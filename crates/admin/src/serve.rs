@@ -24,6 +24,9 @@ use crate::App;
 use crate::connected::Open;
 use crate::routes::{metrics_router, secure_router, socket_router};
 
+/// A request's head, and what a connection holds of answers that are not read.
+const BYTES_A_CONNECTION: usize = 64 << 10;
+
 /// How long a handshake, or the head of a request, may take.
 const SLOWEST: Duration = Duration::from_secs(10);
 /// How long an answer may take after its listener is gone.
@@ -180,8 +183,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new());
-    // Of answers that are not read a connection holds no more than that either.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(SLOWEST).max_buf_size(64 << 10);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(SLOWEST).max_buf_size(BYTES_A_CONNECTION);
     builder
         .http2()
         .timer(TokioTimer::new())

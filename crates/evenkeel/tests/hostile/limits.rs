@@ -94,6 +94,16 @@ const ROWS: &[Row] = &[
         ],
     ),
     ("requests of a person", "32", &[("admin/src/connected.rs", "MOST_OF_PERSON: usize = 32;")]),
+    (
+        "head of a request at an admin",
+        "64 KiB; 64 KiB of HTTP/1",
+        &[("admin/src/serve.rs", "BYTES_A_CONNECTION: usize = 64 << 10;")],
+    ),
+    (
+        "answers with metrics",
+        "64 MiB, or one",
+        &[("admin/src/scrape.rs", "BYTES_AT_MOST: usize = 64 << 20;")],
+    ),
     ("HTTP/2 streams of an admin", "100", &[("admin/src/serve.rs", "MOST_STREAMS: u32 = 100;")]),
     (
         "HTTP/2 streams of a client",

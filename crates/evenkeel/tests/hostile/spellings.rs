@@ -171,7 +171,7 @@ fn identity_is_not_taken_from_trailers() {
     let (_server, seen) = server_that_keeps(&place, b"");
     let config =
         strict_and_wide(&place, "").replace("mode = \"http\"", "mode = \"http\"\nrequest-trailers = true");
-    let _evenkeel = Evenkeel::start(env!("CARGO_BIN_EXE_evenkeel"), &place, &config);
+    let evenkeel = Evenkeel::start(env!("CARGO_BIN_EXE_evenkeel"), &place, &config);
     let send = |name: &str| {
         seen.lock().unwrap().clear();
         let mut client = Connection::open(place.at(8080));
@@ -202,6 +202,15 @@ fn identity_is_not_taken_from_trailers() {
     }
     let got = send("X-Checksum");
     assert!(got.contains("X-Checksum: forged"), "{got}");
+    // Where trailers are dropped, these are dropped with the others.
+    evenkeel.commit(&place, &strict_and_wide(&place, ""));
+    for name in ["X-Client-Cert-CN", "X_Real_IP", "Content_Length", "X-Checksum"] {
+        let got = send(name);
+        assert!(
+            got.starts_with("POST / HTTP/1.1\r\n") && got.ends_with("1\r\nA\r\n0\r\n\r\n"),
+            "{name}: {got}"
+        );
+    }
 }
 
 /// Names that servers of CGI, WSGI and PHP take for those that say where a body ends.
