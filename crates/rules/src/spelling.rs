@@ -114,6 +114,12 @@ fn path(pattern: String) -> Result<String, &'static str> {
         }
         out
     });
+    // Written anew, `*/../*` and `*//*`, by which odd spellings are to be refused, would match every path.
+    if written.contains('*') && has_odd_parts(&written) {
+        return Err(
+            "no path has `//`, `.` or `..` between its slashes in the normal form: `raw-path` has them",
+        );
+    }
     // What begins with `*` goes through the same form behind a slash, which is taken off again.
     let (written, is_end) = match written.strip_prefix('*') {
         Some(end) if !end.starts_with('/') => (format!("/*{end}"), true),
@@ -122,6 +128,12 @@ fn path(pattern: String) -> Result<String, &'static str> {
     };
     let normal = normal_spelling(&written)?;
     Ok(if is_end { normal.strip_prefix('/').unwrap_or(&normal).to_owned() } else { normal })
+}
+
+/// Whether the normal form has other parts, not only other letters in them.
+fn has_odd_parts(path: &str) -> bool {
+    let is_dots = |part: &str| matches!(part.replace("%2e", ".").replace("%2E", ".").as_str(), "." | "..");
+    path.contains("//") || path.split('/').any(is_dots)
 }
 
 fn normal_spelling(path: &str) -> Result<String, &'static str> {
@@ -171,13 +183,15 @@ mod tests {
         }
         same("/internal//x", "/internal/x");
         same("/%69nternal/*", "/internal/*");
-        same("/x/../y/*", "/y/*");
+        same("/x/../y", "/y");
         same("/dir/./z", "/dir/z");
         same("/café/*", "/caf%C3%A9/*");
         same("/caf%c3%a9/*", "/caf%C3%A9/*");
         same("/a b", "/a%20b");
         same("*.ph%70", "*.php");
-        same("*//x", "*/x");
+        for every_path in ["*/../*", "*//*", "//*", "/../*", "*/.", "*/%2e%2E/*", "/internal//*", "*//x"] {
+            check(Fetch::Path, every_path, Err("them"));
+        }
         check(Fetch::Path, "/a;b/*", Err("them"));
         check(Fetch::Path, "/q?x=1", Err("that"));
         check(Fetch::Path, "/a#b", Err("`#`"));
