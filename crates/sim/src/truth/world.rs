@@ -665,7 +665,8 @@ impl World {
         let now = self.local(at);
         let node = &mut self.nodes[at];
         node.keyed = false;
-        (node.peer.set_keys(Keys::new(&[])), node.witness.set_keys(Keys::new(&[])));
+        node.peer.set_keys(Keys::new(&[]));
+        node.witness.set_keys(Keys::new(&[]));
         node.election.hold(true, now);
     }
 
@@ -673,7 +674,8 @@ impl World {
         let now = self.local(at);
         let node = &mut self.nodes[at];
         node.keyed = true;
-        (node.peer.set_keys(Keys::new(&[KEY])), node.witness.set_keys(Keys::new(&[KEY])));
+        node.peer.set_keys(Keys::new(&[KEY]));
+        node.witness.set_keys(Keys::new(&[KEY]));
         node.election.rejoin(now);
         self.excuse(JOIN + 2 * DEAD);
     }
