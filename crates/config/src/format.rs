@@ -6,15 +6,20 @@ use crate::problem::Problem;
 
 /// Lays a file out anew. Fails only where the text is no TOML.
 pub fn format(text: &str) -> Result<String, Problem> {
-    let mut document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| {
+    let document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| {
         Problem::new(e.span().unwrap_or(0..0), e.message().replace('\n', ", "))
     })?;
+    Ok(lay_out(document))
+}
+
+/// The text of a document in the canonical layout.
+pub(crate) fn lay_out(mut document: DocumentMut) -> String {
     let trailing = comments(document.trailing().as_str().unwrap_or(""));
     format_table(document.as_table_mut(), 0);
     document.set_trailing(block(&trailing, 0, false));
     let formatted = document.to_string();
     let start = formatted.find(|c| c != '\n').unwrap_or(formatted.len());
-    Ok(formatted[start..].to_owned())
+    formatted[start..].to_owned()
 }
 
 /// The comments of white space between two things, `None` for a blank line between comments.

@@ -29,6 +29,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 mod tls;
+pub mod tree;
 mod validate;
 
 pub use acme::{Ways, orders, ways};

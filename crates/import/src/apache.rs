@@ -9,8 +9,8 @@ mod rewrite;
 use access::Access;
 use redirect::{cookies_reversed, redirect, reversed};
 
-use crate::draft::{Draft, Line, Pool, Service, Table, Twice, also};
-use crate::words::{address, duration, list, literal, name, quoted, split_port, with_port};
+use crate::draft::{Draft, Line, Pool, Service, Table, Twice, Value, also, status, unverified};
+use crate::words::{address, duration, name, quoted, split_port, with_port};
 
 #[derive(Default)]
 struct Host {
@@ -264,9 +264,9 @@ fn pool(
             _ => draft.left(*at, &words.join(" "), "not carried over"),
         }
     }
-    if pool.servers.iter().all(|server| server.get("server-tls").is_some()) && !pool.servers.is_empty() {
+    if pool.servers.iter().all(|server| server.has("server-tls")) && !pool.servers.is_empty() {
         pool.servers.iter_mut().for_each(|server| server.lines.retain(|line| line.key != "server-tls"));
-        pool.table.set("server-tls", TLS_TO_SERVERS.to_owned());
+        pool.table.set("server-tls", unverified());
     }
     timeouts_of(lines, &TIMEOUTS, &mut pool.table, draft);
     if let Some(session) = session {
@@ -311,12 +311,9 @@ fn timeouts_of(lines: &[Words], options: &[(&str, &str)], pool: &mut Table, draf
         }
     }
     if !all.lines.is_empty() {
-        pool.set("timeouts", all.inline());
+        pool.set("timeouts", all);
     }
 }
-
-/// Apache checks no certificates of servers unless told to.
-const TLS_TO_SERVERS: &str = "{ verify = false }";
 
 /// One `BalancerMember`; `None` where it is left out.
 fn member(at: usize, words: &[String], draft: &mut Draft) -> Option<Table> {
@@ -346,21 +343,22 @@ fn member(at: usize, words: &[String], draft: &mut Draft) -> Option<Table> {
     server.text("name", &name(&wanted));
     server.text("address", &with_port(&host, port));
     if scheme == "https" {
-        server.set("server-tls", TLS_TO_SERVERS.to_owned());
+        // Apache checks no certificates of servers unless told to.
+        server.set("server-tls", unverified());
     }
     for option in words.iter().skip(2) {
         match option.split_once('=') {
             Some(("loadfactor", value)) => match value.parse::<f64>() {
-                Ok(factor) if factor > 0.0 => server.set("weight", format!("{}", (factor * 100.0) as u32)),
+                Ok(factor) if factor > 0.0 => server.set("weight", (factor * 100.0) as u32),
                 _ => draft.left(at, option, "not carried over"),
             },
             Some(("status", value)) if value.contains('H') => {
-                server.set_with("backup", "true", "a hot standby")
+                server.set_with("backup", true, "a hot standby")
             }
             Some(("status", value)) if value.contains('D') => {
-                server.set_with("admin-state", "\"halted\"", "it was disabled")
+                server.set_with("admin-state", Value::text("halted"), "it was disabled")
             }
-            Some(("max", value)) => server.set("max-connections", value.to_owned()),
+            Some(("max", value)) => server.number("max-connections", value),
             Some(("route" | "timeout" | "connectiontimeout", _)) => {}
             Some(("retry", _)) => {
                 draft.note(at, option, "a server that failed comes back when its health check succeeds");
@@ -383,7 +381,7 @@ fn proxy_set(at: usize, option: &str, pool: &mut Table, session: &mut Option<Str
             pool.text("scheduler", "least-connections");
         }
         Some(("stickysession", value)) => *session = Some(value.to_owned()),
-        Some(("maxattempts", value)) => pool.set("retries", value.to_owned()),
+        Some(("maxattempts", value)) => pool.number("retries", value),
         Some(("timeout" | "connectiontimeout", _)) => {}
         _ => draft.left(at, option, "not carried over"),
     }
@@ -397,13 +395,14 @@ fn persist(session: &str, hosts: &[Host], pool: &mut Table) {
         w[0].eq_ignore_ascii_case("Header")
             && w.iter().any(|v| v.starts_with(&format!("{cookie}=")) && v.contains("BALANCER_WORKER_ROUTE"))
     });
+    let named = |kind: &str| Table::default().with_text("type", kind).with_text("name", &cookie);
     match sets {
         true => pool.set_with(
             "persistence",
-            format!("{{ type = \"cookie\", name = {}, method = \"insert\" }}", quoted(&cookie)),
+            named("cookie").with_text("method", "insert"),
             "clients choose anew once: the value is the server's name",
         ),
-        false => pool.set("persistence", format!("{{ type = \"app-cookie\", name = {} }}", quoted(&cookie))),
+        false => pool.set("persistence", named("app-cookie")),
     }
 }
 
@@ -427,18 +426,20 @@ fn service(host: &Host, members: &Members, draft: &mut Draft) {
     let wanted = name(host.names.first().map_or("web", String::as_str));
     let mut service = Service { name: draft.fresh(&wanted), mode: "http".into(), vips, ..Service::default() };
     service.table.comments.clone_from(&host.comments);
-    service.table.set("forwarded", list(&["x-forwarded-for", "x-forwarded-host"]));
+    service.table.texts("forwarded", &["x-forwarded-for", "x-forwarded-host"]);
     let mut told = directives(host, members, &mut service, draft);
     if !told.keeps_host {
         draft.note(host.line, "ProxyPreserveHost", "servers get the client's Host, not their own name");
     }
     let certificate = told.certificate.clone().filter(|_| told.has_tls);
     if let Some(file) = &certificate {
-        let min = told.min_tls.map_or_else(String::new, |v| format!("min-version = {}, ", quoted(v)));
-        let clients = told.clients_of_tls(host, draft);
-        service
-            .table
-            .set("tls", format!("{{ {min}{clients}certificates = {} }}", list(std::slice::from_ref(file))));
+        let mut tls = Table::default();
+        told.min_tls.iter().for_each(|version| tls.text("min-version", version));
+        if let Some(clients) = told.clients_of_tls(host, draft) {
+            tls.set("client-auth", clients);
+        }
+        tls.texts("certificates", std::slice::from_ref(file));
+        service.table.set("tls", tls);
     }
     std::mem::take(&mut told.remote).place(host.line, &mut service.table, draft);
     redirect::place(std::mem::take(&mut told.redirects), &mut service, draft);
@@ -492,21 +493,22 @@ impl Directives {
     }
 
     /// `client-auth`; where nobody vouches for clients, nobody comes in.
-    fn clients_of_tls(&mut self, host: &Host, draft: &mut Draft) -> String {
-        let [Some(mode), ca, crl] = &self.clients else { return String::new() };
+    fn clients_of_tls(&mut self, host: &Host, draft: &mut Draft) -> Option<Table> {
+        let [Some(mode), ca, crl] = &self.clients else { return None };
         let Some(ca) = ca else {
             let words = vec!["SSLVerifyClient".to_owned(), mode.clone()];
             self.access.push(Access::of_host(vec![(host.line, words)]));
-            return String::new();
+            return None;
         };
-        let crl = crl.as_ref().map_or_else(String::new, |file| format!(", crl = {}", quoted(file)));
         let mode = if mode == "require" { "required" } else { "optional" };
         draft.note(
             host.line,
             "SSLVerifyClient",
             "authorities in a folder (SSLCACertificatePath) are not asked",
         );
-        format!("client-auth = {{ ca = {}{crl}, mode = \"{mode}\", headers = false }}, ", quoted(ca))
+        let mut auth = Table::default().with_text("ca", ca);
+        crl.iter().for_each(|file| auth.text("crl", file));
+        Some(auth.with_text("mode", mode).with("headers", false))
     }
 }
 
@@ -567,8 +569,8 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
             "traceenable" if words.get(1).is_some_and(|w| w.eq_ignore_ascii_case("on")) => {}
             "traceenable" => {
                 let mut route = Table::default();
-                route.set("when", literal("method(\"TRACE\")"));
-                route.set("deny", "{ status = 405 }");
+                route.when("method(\"TRACE\")");
+                route.set("deny", status(405));
                 service.routes.insert(0, route);
             }
             word if lines::sizes_heads(word, words, &mut service.table) => {}
@@ -587,8 +589,8 @@ fn answer_the_rest(service: &mut Service) -> bool {
     }
     let mut rest = Table::default();
     rest.text("name", "not-here");
-    rest.set("deny", "{ status = 404 }");
-    match service.routes.iter().find_map(|r| r.get("pool").map(|p| p.trim_matches('"').to_owned())) {
+    rest.set("deny", status(404));
+    match service.routes.iter().find_map(|r| r.text_of("pool").map(str::to_owned)) {
         Some(pool) => {
             rest.comments.push("What is not passed on was Apache's own.".into());
             service.pool = Some(pool);
@@ -606,7 +608,7 @@ fn answer_the_rest(service: &mut Service) -> bool {
 /// A further host on the address of a service.
 fn merge(known: &mut Service, mut service: Service, host: &Host, certificate: Option<String>) {
     let hosts = host.names.iter().map(|n| quoted(n)).collect::<Vec<_>>().join(", ");
-    let mut route = Table { comments: host.comments.clone(), lines: Vec::new() };
+    let mut route = Table::commented(host.comments.clone());
     route.text("name", &service.name);
     if let Some(pool) = &service.pool {
         route.text("pool", pool);
@@ -623,16 +625,14 @@ fn merge(known: &mut Service, mut service: Service, host: &Host, certificate: Op
         also(route, &format!("host({hosts})"));
         route.lines.retain(|line| line.key != "name");
         let called = format!("{}-{}", service.name, number + 1);
-        let line = Line { key: "name".into(), value: quoted(&called), comment: String::new() };
-        route.lines.insert(0, line);
+        route.lines.insert(0, Line::new("name", Value::text(called)));
     }
     lines::take_longer_heads(&mut known.table, &service.table);
     // Apache's first host is for every other name: its routes come last.
     known.routes.splice(0..0, routes);
-    if let (Some(file), Some(tls)) = (certificate, known.table.get("tls").map(str::to_owned)) {
+    if let Some(file) = certificate.filter(|_| known.table.has("tls")) {
         // The first one is for those who name no host.
-        let more = tls.replace("] }", &format!(", {}] }}", quoted(&file)));
-        known.table.set("tls", more);
+        known.table.push_within("tls", "certificates", Value::text(file));
     }
 }
 
@@ -640,8 +640,8 @@ fn pass(at: usize, words: &[String], members: &Members, service: &mut Service, d
     let (path, to) = (words.get(1).map_or("/", String::as_str), words.get(2).map_or("", String::as_str));
     if to == "!" {
         let mut route = Table::default();
-        route.set("when", literal(&places(path.trim_end_matches('/'))));
-        route.set("deny", "{ status = 404 }");
+        route.when(&places(path.trim_end_matches('/')));
+        route.set("deny", status(404));
         service.routes.push(route);
         let why = "that was Apache's own: here it answers 404 (the balancer manager is Evenkeel's web UI)";
         draft.note(at, &format!("ProxyPass {path} !"), why);
@@ -680,7 +680,7 @@ fn pass(at: usize, words: &[String], members: &Members, service: &mut Service, d
     }
     let mut route = Table::default();
     route.text("name", &format!("to-{pool}"));
-    route.set("when", literal(&places(under)));
+    route.when(&places(under));
     let there = format!("/{}", below.trim_matches('/'));
     if there != under && !(there == "/" && under.is_empty()) {
         route.text("rewrite-path", &format!("{}/{{1}}", there.trim_end_matches('/')));
@@ -719,7 +719,7 @@ fn single(place: &str, secret: bool, line: Option<Words>, draft: &mut Draft) -> 
     if !draft.pools.iter().any(|p| p.name == wanted) {
         let mut pool = Pool { name: wanted.clone(), ..Pool::default() };
         if secret {
-            pool.table.set("server-tls", "{ verify = false }");
+            pool.table.set("server-tls", unverified());
         }
         let mut server = Table::default();
         server.text("name", &wanted);
@@ -739,14 +739,11 @@ fn header(words: &[String]) -> Option<Table> {
         words[1..].iter().map(String::as_str).filter(|w| *w != "always" && *w != "onsuccess").collect();
     let mut route = Table::default();
     match rest.as_slice() {
-        ["unset", header] => route.set(&format!("remove-{ours}header"), list(&[*header])),
+        ["unset", header] => route.texts(&format!("remove-{ours}header"), &[*header]),
         [how @ ("set" | "add" | "append"), header, value] if !value.contains('%') => {
             let how = if *how == "set" { "set" } else { "add" };
             let value = value.replace('{', "{{").replace('}', "}}");
-            route.set(
-                &format!("{how}-{ours}header"),
-                format!("{{ {} = {} }}", quoted(header), quoted(&value)),
-            );
+            route.named(&format!("{how}-{ours}header"), header, &value);
         }
         _ => return None,
     }

@@ -2,65 +2,217 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::haproxy::run::{LogTarget, Run};
-use crate::words::{list, quoted, split_port, unquoted, with_port};
-use crate::{Diagnostic, Severity};
+use evenkeel_config::tree::Section;
+pub use evenkeel_config::tree::{Line, Value};
 
-/// A key, its value as TOML has it, and what was decided for the reader.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    pub key: String,
-    pub value: String,
-    pub comment: String,
-}
+use crate::haproxy::run::{LogTarget, Run};
+use crate::words::{split_port, with_port};
+use crate::{Diagnostic, Severity};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     /// Comments before it, without `#`.
     pub comments: Vec<String>,
     pub lines: Vec<Line>,
+    /// Keys of numbers with what the source has in their place.
+    unsound: Vec<(String, String)>,
+}
+
+/// What a key can be set to.
+pub trait Content {
+    /// The value; words that are no numbers are put aside.
+    fn into_value(self, unsound: &mut Vec<(String, String)>) -> Value;
+}
+
+macro_rules! plain {
+    ($($kind:ty)*) => { $(impl Content for $kind {
+        fn into_value(self, _: &mut Vec<(String, String)>) -> Value {
+            self.into()
+        }
+    })* };
+}
+
+plain!(Value bool i64 u32 u16 u8);
+
+impl Content for Table {
+    fn into_value(self, unsound: &mut Vec<(String, String)>) -> Value {
+        unsound.extend(self.unsound);
+        Value::Table(self.lines.into_iter().map(|line| (line.key, line.value)).collect())
+    }
+}
+
+impl Content for Vec<Table> {
+    fn into_value(self, unsound: &mut Vec<(String, String)>) -> Value {
+        Value::List(self.into_iter().map(|table| table.into_value(unsound)).collect())
+    }
 }
 
 impl Table {
-    pub fn set(&mut self, key: &str, value: impl Into<String>) {
+    fn set_headers(&self) -> &[(String, Value)] {
+        self.get("set-header").map_or(&[], Value::entries)
+    }
+
+    pub fn commented(comments: Vec<String>) -> Table {
+        Table { comments, ..Table::default() }
+    }
+
+    pub fn set(&mut self, key: &str, value: impl Content) {
         self.set_with(key, value, "");
     }
 
     /// A later word replaces an earlier one.
-    pub fn set_with(&mut self, key: &str, value: impl Into<String>, comment: &str) {
-        let line = Line { key: key.into(), value: decimal(value.into()), comment: comment.into() };
-        match self.lines.iter_mut().find(|l| l.key == key) {
+    pub fn set_with(&mut self, key: &str, value: impl Content, comment: &str) {
+        let value = value.into_value(&mut self.unsound);
+        self.put(Line { key: key.into(), value, comment: comment.into() });
+    }
+
+    pub fn put(&mut self, line: Line) {
+        match self.lines.iter_mut().find(|l| l.key == line.key) {
             Some(old) => *old = line,
             None => self.lines.push(line),
         }
     }
 
     pub fn text(&mut self, key: &str, value: &str) {
-        self.set(key, quoted(value));
+        self.set(key, Value::text(value));
     }
 
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.lines.iter().find(|l| l.key == key).map(|l| l.value.as_str())
+    pub fn texts<S: AsRef<str>>(&mut self, key: &str, values: &[S]) {
+        self.set(key, Value::texts(values));
     }
 
-    /// All of it on one line.
+    /// One text by its name, such as a header's.
+    pub fn named(&mut self, key: &str, name: &str, text: &str) {
+        self.set(key, Value::names([(name, text)]));
+    }
+
+    /// A condition.
+    pub fn when(&mut self, condition: &str) {
+        self.set("when", Value::Literal(condition.into()));
+    }
+
+    /// A number as the source writes it, perhaps with zeros in front. What is none is told in the end, and
+    /// left out.
+    pub fn number(&mut self, key: &str, word: &str) {
+        match word.parse::<i64>() {
+            Ok(number) if !word.starts_with('+') => self.set(key, number),
+            _ => self.unsound.push((key.into(), word.into())),
+        }
+    }
+
+    /// What is said behind a key that is there.
+    pub fn comment(&mut self, key: &str, comment: &str) {
+        if let Some(line) = self.lines.iter_mut().find(|l| l.key == key) {
+            line.comment = comment.into();
+        }
+    }
+
+    pub fn remove(&mut self, key: &str) {
+        self.lines.retain(|line| line.key != key);
+    }
+
+    /// The same table with one key more.
+    pub fn with(mut self, key: &str, value: impl Content) -> Table {
+        self.set(key, value);
+        self
+    }
+
+    pub fn with_text(mut self, key: &str, value: &str) -> Table {
+        self.text(key, value);
+        self
+    }
+
+    pub fn with_number(mut self, key: &str, word: &str) -> Table {
+        self.number(key, word);
+        self
+    }
+
+    /// One more entry behind those of a list.
+    pub fn push(&mut self, key: &str, entry: impl Content) {
+        let entry = entry.into_value(&mut self.unsound);
+        match self.value_mut(key) {
+            Some(Value::List(items)) => items.push(entry),
+            _ => self.set(key, Value::List(vec![entry])),
+        }
+    }
+
+    /// One more entry of a list that a table of its own holds.
+    pub fn push_within(&mut self, table: &str, key: &str, entry: Value) {
+        let Some(Value::Table(inner)) = self.value_mut(table) else { return };
+        match inner.iter_mut().find(|(known, _)| known == key) {
+            Some((_, Value::List(items))) => items.push(entry),
+            _ => inner.push((key.to_owned(), Value::List(vec![entry]))),
+        }
+    }
+
+    /// One more name of a key that holds several.
+    pub fn add_name(&mut self, key: &str, name: &str, text: &str) {
+        let entry = (name.to_owned(), Value::text(text));
+        match self.value_mut(key) {
+            Some(Value::Names(names)) => names.push(entry),
+            _ => self.set(key, Value::Names(vec![entry])),
+        }
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.lines.iter().find(|l| l.key == key).map(|l| &l.value)
+    }
+
+    fn value_mut(&mut self, key: &str) -> Option<&mut Value> {
+        self.lines.iter_mut().find(|l| l.key == key).map(|l| &mut l.value)
+    }
+
+    /// The text of a key that has one.
+    pub fn text_of(&self, key: &str) -> Option<&str> {
+        self.get(key)?.as_text()
+    }
+
+    /// Its condition; an empty one always holds.
+    pub fn condition(&self) -> &str {
+        self.text_of("when").unwrap_or_default()
+    }
+
+    /// The lines of another beside its own.
+    pub fn adopt(&mut self, other: &Table) {
+        other.lines.iter().for_each(|line| self.put(line.clone()));
+    }
+
+    /// As it stands behind a key.
+    #[cfg(test)]
     pub fn inline(&self) -> String {
-        let each: Vec<String> = self.lines.iter().map(|l| format!("{} = {}", l.key, l.value)).collect();
-        format!("{{ {} }}", each.join(", "))
+        let line = Line::new("key", self.clone().into_value(&mut Vec::new()));
+        let section = Section { path: vec!["a"], lines: vec![line], ..Section::default() };
+        let text = evenkeel_config::tree::print(&[], &[section]);
+        text.trim_start_matches("[a]\nkey = ").trim_end().to_owned()
     }
 
-    fn print(&self, head: &str, indent: usize, out: &mut String) {
-        let space = " ".repeat(indent);
-        out.push('\n');
-        for comment in &self.comments {
-            out.push_str(&format!("{space}#{}{comment}\n", if comment.is_empty() { "" } else { " " }));
-        }
-        out.push_str(&format!("{space}{head}\n"));
-        for Line { key, value, comment } in &self.lines {
-            let comment = if comment.is_empty() { String::new() } else { format!("  # {comment}") };
-            out.push_str(&format!("{space}{key} = {value}{comment}\n"));
-        }
+    fn section<'a>(&self, path: &[&'a str]) -> Section<'a> {
+        let (comments, lines) = (self.comments.clone(), self.lines.clone());
+        Section { path: path.to_vec(), in_list: false, comments, lines }
     }
+
+    fn entry<'a>(&self, path: &[&'a str]) -> Section<'a> {
+        Section { in_list: true, ..self.section(path) }
+    }
+}
+
+/// The table that names a status alone.
+pub fn status(status: u16) -> Table {
+    Table::default().with("status", status)
+}
+
+/// The table in which one thing is true.
+pub fn flag(key: &str) -> Table {
+    Table::default().with(key, true)
+}
+
+/// How servers are spoken to by those who look at no certificate.
+pub fn unverified() -> Table {
+    Table::default().with("verify", false)
 }
 
 /// The server of those who have none: nothing is sent to it.
@@ -68,7 +220,7 @@ pub fn nobody() -> Table {
     let mut nobody = Table::default();
     nobody.text("name", "nobody");
     nobody.text("address", "127.0.0.1:9");
-    nobody.set_with("admin-state", "\"halted\"", "there was no server");
+    nobody.set_with("admin-state", Value::text("halted"), "there was no server");
     nobody
 }
 
@@ -76,7 +228,7 @@ pub fn nobody() -> Table {
 /// each one's own. What a server does not say is the same default in a pool.
 pub fn take_shared(each: &mut [(usize, Table)]) -> Vec<Line> {
     let Some((_, first)) = each.first() else { return Vec::new() };
-    let by_all = |line: &&Line| each.iter().all(|(_, own)| own.get(&line.key) == Some(line.value.as_str()));
+    let by_all = |line: &&Line| each.iter().all(|(_, own)| own.get(&line.key) == Some(&line.value));
     let shared: Vec<Line> = first.lines.iter().filter(by_all).cloned().collect();
     for (_, own) in each {
         own.lines.retain(|line| !shared.iter().any(|s| s.key == line.key));
@@ -104,20 +256,20 @@ impl Pool {
     /// Adds a server that has its name from its address: another port gets a name of its own, the same
     /// server again is none.
     pub fn add(&mut self, mut server: Table, twice: Twice, line: usize, draft: &mut Draft) {
-        let called = |other: &Table, name: &str| other.get("name").map(unquoted).as_deref() == Some(name);
-        let place = server.get("address").map_or_else(String::new, unquoted);
-        let share = |one: &Table| one.get("weight").and_then(|w| w.parse::<u32>().ok());
+        let called = |other: &Table, name: &str| other.text_of("name") == Some(name);
+        let place = server.text_of("address").unwrap_or_default().to_owned();
+        let share = |one: &Table| one.get("weight").and_then(Value::as_number);
         let first = self.servers.iter_mut().find(|known| twice == Twice::Shares && is_same(known, &server));
         if let Some(first) = first
             && let (Some(one), Some(other)) = (share(first), share(&server))
         {
-            first.set("weight", (one + other).to_string());
+            first.set("weight", one.saturating_add(other));
             return draft.remark(line, &place, "it is named twice: here it is one server with both shares");
         }
         if self.has(&server, line, draft) {
             return;
         }
-        let wanted = server.get("name").map_or_else(String::new, unquoted);
+        let wanted = server.text_of("name").unwrap_or_default().to_owned();
         let with_its_port = split_port(&place).1.map(|port| format!("{wanted}-{port}"));
         let numbered = (2..).map(|number| format!("{wanted}-{number}"));
         let mut names = [wanted.clone()].into_iter().chain(with_its_port).chain(numbered);
@@ -131,7 +283,7 @@ impl Pool {
     pub fn has(&self, server: &Table, line: usize, draft: &mut Draft) -> bool {
         let known = self.servers.iter().any(|known| is_same(known, server));
         if known {
-            let place = server.get("address").map_or_else(String::new, unquoted);
+            let place = server.text_of("address").unwrap_or_default().to_owned();
             draft.note(line, &place, "it is named twice: the first of the two stays");
         }
         known
@@ -150,14 +302,18 @@ impl Pool {
     pub fn by_source(&mut self, seconds: Option<&str>, mask: Option<&str>) {
         // No time at all is no persistence.
         let Some(seconds) = seconds.filter(|s| s.trim().bytes().any(|b| b != b'0')) else { return };
-        let mask = mask.and_then(prefix).map_or_else(String::new, |m| format!(", mask = {m}"));
-        self.table.set("persistence", format!("{{ type = \"source\", timeout = \"{seconds}s\"{mask} }}"));
+        let mut source =
+            Table::default().with_text("type", "source").with_text("timeout", &format!("{seconds}s"));
+        if let Some(mask) = mask.and_then(prefix) {
+            source.set("mask", mask);
+        }
+        self.table.set("persistence", source);
     }
 }
 
 /// One address, and both for the same use.
 fn is_same(one: &Table, other: &Table) -> bool {
-    one.get("address") == other.get("address") && one.get("backup").is_some() == other.get("backup").is_some()
+    one.get("address") == other.get("address") && one.has("backup") == other.has("backup")
 }
 
 fn ipvs_scheduler(word: &str) -> Option<&'static str> {
@@ -177,15 +333,6 @@ fn ipvs_scheduler(word: &str) -> Option<&'static str> {
 pub fn prefix(mask: &str) -> Option<u32> {
     let bits = |m: std::net::Ipv4Addr| m.to_bits().leading_ones();
     mask.parse::<u32>().ok().or_else(|| mask.parse().ok().map(bits))
-}
-
-/// A number without the zeros in front that other programs allow and TOML does not.
-fn decimal(value: String) -> String {
-    if value.len() < 2 || !value.starts_with('0') || !value.bytes().all(|b| b.is_ascii_digit()) {
-        return value;
-    }
-    let bare = value.trim_start_matches('0');
-    if bare.is_empty() { "0".into() } else { bare.into() }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -306,14 +453,10 @@ pub fn also(route: &mut Table, when: &str) {
     if when.is_empty() {
         return;
     }
-    let own = route.get("when").map(crate::words::unquoted).unwrap_or_default();
-    let value = crate::words::literal(&both(when, &own));
-    match route.lines.iter_mut().find(|l| l.key == "when") {
-        Some(line) => line.value = value,
-        None => {
-            let line = Line { key: "when".into(), value, comment: String::new() };
-            route.lines.insert(usize::from(route.get("name").is_some()), line);
-        }
+    let value = Value::Literal(both(when, route.condition()));
+    match route.value_mut("when") {
+        Some(known) => *known = value,
+        None => route.lines.insert(usize::from(route.has("name")), Line::new("when", value)),
     }
 }
 
@@ -321,41 +464,37 @@ pub fn also(route: &mut Table, when: &str) {
 pub fn together(routes: Vec<Table>) -> Vec<Table> {
     let mut out: Vec<Table> = Vec::new();
     for route in routes {
-        let alike = |before: &Table| {
-            let plain = |table: &Table| {
-                let known = |line: &Line| {
-                    ["when", "set-header"].contains(&line.key.as_str()) && line.comment.is_empty()
-                };
-                table.lines.iter().all(known) && table.get("set-header").is_some()
-            };
-            // What asks for a header may see the one that was just set.
-            let asks = route.lines.iter().any(|line| {
-                ["{header", "-header", "header:"].iter().any(|word| line.value.contains(word))
-                    || line.key == "when" && line.value.contains("header")
-            });
-            plain(before)
-                && plain(&route)
-                && route.comments.is_empty()
-                && !asks
-                && before.get("when") == route.get("when")
-        };
-        let Some(before) = out.last_mut().filter(|before| alike(before)) else {
-            out.push(route);
-            continue;
-        };
-        let inner = |table: &Table| {
-            table.get("set-header").map(|v| v[1..v.len() - 1].trim().to_owned()).unwrap_or_default()
-        };
-        let name = |text: &str| text.split(" = ").next().unwrap_or("").to_ascii_lowercase();
-        let (old, new) = (inner(before), inner(&route));
-        // The last one of a name holds.
-        if old.split(", ").any(|entry| name(entry) == name(&new)) {
-            out.push(route);
-            continue;
+        let old = out.last_mut().filter(|before| may_join(before, &route));
+        match old.and_then(|before| before.value_mut("set-header")) {
+            Some(Value::Names(old)) => old.extend(route.set_headers().iter().cloned()),
+            _ => out.push(route),
         }
-        before.set("set-header", format!("{{ {old}, {new} }}"));
     }
     out
+}
+
+/// Whether the headers of a route can be set with those of the one before.
+fn may_join(before: &Table, route: &Table) -> bool {
+    let plain = |table: &Table| {
+        let known =
+            |line: &Line| ["when", "set-header"].contains(&line.key.as_str()) && line.comment.is_empty();
+        table.lines.iter().all(known) && table.has("set-header")
+    };
+    // What asks for a header may see the one that was just set.
+    let mut asks = route.condition().contains("header");
+    for line in &route.lines {
+        line.value.for_each_text(&mut |text| {
+            asks |= ["{header", "-header", "header:"].iter().any(|word| text.contains(word));
+        });
+    }
+    // The last one of a name holds.
+    let known = |name: &str| before.set_headers().iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+    plain(before)
+        && plain(route)
+        && route.comments.is_empty()
+        && !asks
+        && before.get("when") == route.get("when")
+        && !route.set_headers().iter().any(|(name, _)| known(name))
 }
 
 /// A file in its folder, unless it has one.
@@ -439,7 +578,7 @@ impl Draft {
     /// A text of a global table, if it is there.
     pub fn known(&self, table: &str, key: &str) -> Option<String> {
         let (_, table) = self.globals.iter().find(|(name, _)| name == table)?;
-        table.get(key).map(crate::words::unquoted)
+        table.text_of(key).map(str::to_owned)
     }
 
     pub fn global(&mut self, table: &str) -> &mut Table {
@@ -457,14 +596,13 @@ impl Draft {
     pub fn mail(&mut self, server: &str, port: &str, from: &str, to: &[&str]) {
         // Users of this machine are named without it.
         let whole = |one: &str| if one.contains('@') { one.to_owned() } else { format!("{one}@localhost") };
-        let (from, to) = (&whole(from), to.iter().map(|one| whole(one)).collect::<Vec<_>>());
-        let email = format!(
-            "[{{ server = {}, security = \"none\", from = {}, to = {} }}]",
-            quoted(&with_port(server, port)),
-            quoted(from),
-            list(&to)
-        );
-        self.global("alerts").set("email", email);
+        let to: Vec<String> = to.iter().map(|one| whole(one)).collect();
+        let email = Table::default()
+            .with_text("server", &with_port(server, port))
+            .with_text("security", "none")
+            .with_text("from", &whole(from))
+            .with("to", Value::texts(&to));
+        self.global("alerts").set("email", vec![email]);
     }
 
     /// A name that no other service or pool has.
@@ -493,15 +631,14 @@ impl Draft {
         let mut at = 0;
         while at < self.services.len() {
             let front = &self.services[at];
-            let only_refuses = front.routes.iter().all(|route| route.get("deny").is_some());
-            let ends_tls = front.table.get("tls").is_some() && only_refuses;
+            let only_refuses = front.routes.iter().all(|route| route.has("deny"));
+            let ends_tls = front.table.has("tls") && only_refuses;
             let only = front.own.as_ref().filter(|p| p.servers.len() == 1 && ends_tls);
-            let target =
-                only.and_then(|p| p.servers[0].get("address")).map(|a| a.trim_matches('"').to_owned());
+            let target = only.and_then(|p| p.servers[0].text_of("address")).map(str::to_owned);
             let found = target.and_then(|target| {
-                self.services.iter().position(|s| {
-                    s.table.get("tls").is_none() && s.vips.iter().any(|vip| covers(vip, &target))
-                })
+                self.services
+                    .iter()
+                    .position(|s| !s.table.has("tls") && s.vips.iter().any(|vip| covers(vip, &target)))
             });
             let Some(back) = found.filter(|back| *back != at) else {
                 at += 1;
@@ -528,7 +665,7 @@ impl Draft {
         joined.mode.clone_from(if front.routes.is_empty() { &inner.mode } else { &front.mode });
         for key in ["tls", "forwarded"] {
             if let Some(line) = front.table.lines.iter().find(|l| l.key == key) {
-                joined.table.set_with(key, line.value.clone(), &line.comment);
+                joined.table.put(line.clone());
             }
         }
         joined.routes.splice(0..0, front.routes);
@@ -545,12 +682,10 @@ impl Draft {
         self.services.push(joined);
     }
 
-    /// Values that TOML cannot read, such as those of empty variables, are left out and told.
+    /// Words that are no numbers, such as those of empty variables, are left out and told; so are tables
+    /// with a name twice.
     pub fn drop_unsound(&mut self) {
-        if evenkeel_config::format(&self.print()).is_ok() {
-            return;
-        }
-        let mut dropped = Vec::new();
+        let mut dropped: Vec<(String, String)> = Vec::new();
         let services = self.services.iter_mut().flat_map(|s| {
             let own = s.own.iter_mut().flat_map(|p| p.servers.iter_mut().chain([&mut p.table]));
             let routes = s.routes.iter_mut().chain(&mut s.answer_routes);
@@ -558,61 +693,69 @@ impl Draft {
         });
         let pools = self.pools.iter_mut().flat_map(|p| p.servers.iter_mut().chain([&mut p.table]));
         let others = self.globals.iter_mut().map(|(_, t)| t).chain(&mut self.routers).chain(&mut self.tables);
+        let mut twice: Vec<(String, String)> = Vec::new();
         for table in services.chain(pools).chain(others) {
+            dropped.append(&mut table.unsound);
             table.lines.retain(|line| {
-                let sound = evenkeel_config::format(&format!("{} = {}\n", line.key, line.value)).is_ok();
-                if !sound {
-                    dropped.push((line.key.clone(), line.value.clone()));
-                }
-                sound
+                let repeated = line.value.repeated_key();
+                twice.extend(repeated.map(|name| (line.key.clone(), name.to_owned())));
+                repeated.is_none()
             });
         }
         for (key, value) in dropped {
             self.wrong(0, &key, format!("{value:?} is no value: it is left out"));
         }
+        for (key, name) in twice {
+            self.wrong(0, &key, format!("{name:?} is there twice: it is left out"));
+        }
     }
 
     pub fn print(&self) -> String {
-        let mut out = String::new();
-        self.head.iter().for_each(|line| out.push_str(&format!("# {line}\n")));
+        let mut sections = Vec::new();
         for (name, table) in &self.globals {
-            table.print(&format!("[{name}]"), 0, &mut out);
+            sections.push(table.section(&name.split('.').collect::<Vec<_>>()));
             if name == "pair" {
-                self.routers.iter().for_each(|r| r.print("[[pair.vrrp]]", 2, &mut out));
+                sections.extend(self.routers.iter().map(|router| router.entry(&["pair", "vrrp"])));
             }
         }
-        self.tables.iter().for_each(|table| table.print("[[table]]", 0, &mut out));
+        sections.extend(self.tables.iter().map(|table| table.entry(&["table"])));
         for service in &self.services {
-            let mut head = Table { comments: service.table.comments.clone(), lines: Vec::new() };
-            head.text("name", &service.name);
-            head.set("vip", list(&service.vips));
-            head.text("mode", &service.mode);
-            if let Some(pool) = &service.pool {
-                head.text("pool", pool);
-            }
-            service.table.lines.iter().for_each(|l| head.set_with(&l.key, l.value.clone(), &l.comment));
-            if !service.timeouts.lines.is_empty() {
-                head.set("timeouts", service.timeouts.inline());
-            }
-            if let Some(own) = &service.own {
-                own.table.lines.iter().for_each(|l| head.set_with(&l.key, l.value.clone(), &l.comment));
-            }
-            head.print("[[virtual-service]]", 0, &mut out);
-            service.routes.iter().for_each(|r| r.print("[[virtual-service.route]]", 2, &mut out));
-            let answers = service.answer_routes.iter();
-            answers.for_each(|r| r.print("[[virtual-service.answer-route]]", 2, &mut out));
+            const LIST: &str = "virtual-service";
+            sections.push(service.head().entry(&[LIST]));
+            sections.extend(service.routes.iter().map(|route| route.entry(&[LIST, "route"])));
+            sections.extend(service.answer_routes.iter().map(|route| route.entry(&[LIST, "answer-route"])));
             let servers = service.own.iter().flat_map(|own| &own.servers);
-            servers.for_each(|s| s.print("[[virtual-service.real-server]]", 2, &mut out));
+            sections.extend(servers.map(|server| server.entry(&[LIST, "real-server"])));
         }
         for pool in &self.pools {
-            let mut head = Table { comments: pool.table.comments.clone(), lines: Vec::new() };
+            let mut head = Table::commented(pool.table.comments.clone());
             head.text("name", &pool.name);
-            pool.table.lines.iter().for_each(|l| head.set_with(&l.key, l.value.clone(), &l.comment));
-            head.print("[[pool]]", 0, &mut out);
-            pool.servers.iter().for_each(|s| s.print("[[pool.real-server]]", 2, &mut out));
+            head.adopt(&pool.table);
+            sections.push(head.entry(&["pool"]));
+            sections.extend(pool.servers.iter().map(|server| server.entry(&["pool", "real-server"])));
         }
-        // The canonical form, where it is one.
-        evenkeel_config::format(&out).unwrap_or(out)
+        evenkeel_config::tree::print(&self.head, &sections)
+    }
+}
+
+impl Service {
+    /// Its own keys.
+    fn head(&self) -> Table {
+        let mut head = Table::commented(self.table.comments.clone());
+        head.text("name", &self.name);
+        head.texts("vip", &self.vips);
+        head.text("mode", &self.mode);
+        if let Some(pool) = &self.pool {
+            head.text("pool", pool);
+        }
+        head.adopt(&self.table);
+        if !self.timeouts.lines.is_empty() {
+            head.set("timeouts", self.timeouts.clone());
+        }
+        if let Some(own) = &self.own {
+            head.adopt(&own.table);
+        }
+        head
     }
 }
 

@@ -459,7 +459,7 @@ impl Reader {
             }
             "unsetenv" => words[1..].iter().for_each(|name| drop(self.variables.remove(name))),
             "resetenv" => self.variables.retain(|name, _| words[1..].contains(name)),
-            "maxconn" => draft.global("limits").set("max-connections", value(1)),
+            "maxconn" => draft.global("limits").number("max-connections", &value(1)),
             "stats" if draft.run.is_some() => stats::socket(number, words, draft),
             "stats" => draft.note(
                 number,
@@ -491,7 +491,7 @@ impl Reader {
                 "maxconn" => process.maxconn = words.get(1).and_then(|n| n.parse().ok()),
                 "nbthread" => {
                     process.threads = words.get(1).and_then(|n| n.parse().ok());
-                    draft.global("limits").set("workers", value(1));
+                    draft.global("limits").number("workers", &value(1));
                 }
                 "node" => process.node = words.get(1).cloned(),
                 "description" => process.description = Some(words[1..].join(" ")),

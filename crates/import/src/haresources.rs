@@ -1,7 +1,6 @@
 //! `haresources` of heartbeat, version 1: which node has which addresses and services.
 
-use crate::draft::Draft;
-use crate::words::{list, unquoted};
+use crate::draft::{Draft, Value};
 
 pub fn read(text: &str, draft: &mut Draft) {
     let mut nodes: Vec<String> = Vec::new();
@@ -87,13 +86,9 @@ fn address(line: usize, resource: &str, text: &str, draft: &mut Draft) {
         draft.remark(line, resource, why);
     }
     let network = draft.global("network");
-    let before: Vec<String> = network
-        .get("floating-ips")
-        .map(|known| known.trim_matches(['[', ']']).split(", ").map(unquoted).collect())
-        .unwrap_or_default();
-    let own = format!("{host}/{length}");
-    if !before.contains(&own) {
-        network.set("floating-ips", list(&[before, vec![own]].concat()));
+    let own = Value::text(format!("{host}/{length}"));
+    if !network.get("floating-ips").is_some_and(|known| known.items().contains(&own)) {
+        network.push("floating-ips", own);
     }
 }
 

@@ -2,9 +2,9 @@
 
 mod checks;
 
-use crate::draft::{Draft, Pool, Service, Table};
+use crate::draft::{Draft, Pool, Service, Table, Value};
 use crate::tree::{Node, Tree};
-use crate::words::{address, list, name, with_port};
+use crate::words::{address, name, with_port};
 
 /// Words, with quotes and comments; a brace is a word of its own.
 fn parse(text: &str) -> Vec<Node> {
@@ -167,20 +167,20 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
             .push("VRRP as before, with routers of any make. Between two nodes of Evenkeel, set".into());
         pair.comments
             .push("peer = \"ADDRESS:9694\" and run `evenkeel pair invite`: see docs/pair.md.".into());
-        pair.set_with("name", "\"lb1\"", "the name of this node");
+        pair.set_with("name", Value::text("lb1"), "the name of this node");
         let failback = node.child("nopreempt").is_none();
-        pair.set("failback", failback.to_string());
+        pair.set("failback", failback);
     }
-    let mut router = Table { comments: node.comments.clone(), lines: Vec::new() };
+    let mut router = Table::commented(node.comments.clone());
     router.comments.push(node.words.get(1).cloned().unwrap_or_default());
     router.text("interface", &get("interface").unwrap_or_else(|| "eth0".into()));
-    router.set("router-id", get("virtual_router_id").unwrap_or_else(|| "51".into()));
-    router.set("priority", get("priority").unwrap_or_else(|| "100".into()));
+    router.number("router-id", node.value("virtual_router_id").unwrap_or("51"));
+    router.number("priority", node.value("priority").unwrap_or("100"));
     if let Some(interval) = get("advert_int") {
         router.text("interval", &seconds(&interval));
     }
     if get("version").as_deref().or(version).is_none_or(|v| v == "2") {
-        router.set_with("version", "2", "keepalived's own default");
+        router.set_with("version", 2u8, "keepalived's own default");
     }
     let own = node.child("virtual_ipaddress").and_then(|n| n.children.first());
     if own.and_then(|c| c.words.first()).is_some_and(|a| a.contains(':')) {
@@ -193,7 +193,7 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
         }
         let all = peers.children.iter().flat_map(|c| c.words.iter().take_while(|w| address(w).is_some()));
         let peers: Vec<&str> = peers.words[1..].iter().chain(all).map(String::as_str).collect();
-        router.set("unicast", list(&peers));
+        router.texts("unicast", &peers);
     }
     draft.routers.push(router);
     for script in node.children.iter().filter(|c| c.is("track_script")) {
@@ -257,16 +257,8 @@ fn floating_addresses(node: &Node, draft: &mut Draft) {
             }
         })
         .collect();
-    if !floating.is_empty() {
-        let network = draft.global("network");
-        let before = network.get("floating-ips").map(str::to_owned).unwrap_or_else(|| "[]".into());
-        let new = list(&floating);
-        let joined = if before == "[]" {
-            new
-        } else {
-            format!("{}, {}", before.trim_end_matches(']'), new.trim_start_matches('['))
-        };
-        network.set("floating-ips", joined);
+    for address in floating {
+        draft.global("network").push("floating-ips", Value::text(address));
     }
 }
 
@@ -282,9 +274,9 @@ fn track(node: &Node, all: &[Node], draft: &mut Draft) {
         let command = script.value("script").unwrap_or("");
         let words: Vec<&str> = command.split_whitespace().collect();
         let raises = script.value("weight").is_some_and(|w| w.parse::<i32>().is_ok_and(|w| w > 0));
-        let track = list(&words);
+        let track = Value::texts(words);
         let pair = draft.global("pair");
-        let other = pair.get("track").is_some_and(|known| known != track);
+        let other = pair.get("track").is_some_and(|known| *known != track);
         if !command.starts_with('/') || command.contains(['|', '&', ';', '$', '`', '<', '>']) {
             let why = format!(
                 "{command}: write it as a program with its arguments: track = [\"/bin/sh\", \"-c\", …]"
@@ -346,16 +338,16 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
     if let Some(sorry) = node.child("sorry_server")
         && let Some(host) = sorry.words.get(1).and_then(|h| address(h))
     {
-        let mut server = Table { comments: vec!["sorry_server".into()], lines: Vec::new() };
+        let mut server = Table::commented(vec!["sorry_server".into()]);
         server.text("name", "sorry");
         server.text("address", &place(&host, sorry.words.get(2).map(String::as_str), mode));
-        server.set("backup", "true");
+        server.set("backup", true);
         pool.servers.push(server);
     }
     if let Some(quorum) =
         node.value("quorum").and_then(|quorum| quorum.parse::<u32>().ok()).filter(|q| *q > 1)
     {
-        pool.table.set("quorum", quorum.to_string());
+        pool.table.set("quorum", quorum);
     }
     real_servers(node, mode, &mut pool, draft);
     for child in &node.children {
@@ -444,7 +436,7 @@ fn real_servers(node: &Node, mode: &str, pool: &mut Pool, draft: &mut Draft) {
         if pool.has(&server, real.line, draft) {
             continue;
         }
-        let at = pool.servers.iter().filter(|s| s.get("backup").is_none()).count();
+        let at = pool.servers.iter().filter(|s| !s.has("backup")).count();
         pool.servers.insert(at, server);
         if let Some(mut whole) = checks::check(real, node, draft) {
             let mut own = Table::default();
@@ -464,27 +456,27 @@ fn real_servers(node: &Node, mode: &str, pool: &mut Pool, draft: &mut Draft) {
         what_is_left(real, draft);
     }
     let mut check = asked.map_or_else(Table::default, |(asked, _)| asked);
-    crate::draft::take_shared(&mut checks).into_iter().for_each(|line| check.set(&line.key, line.value));
+    crate::draft::take_shared(&mut checks).into_iter().for_each(|line| check.put(line));
     if check.lines.is_empty() {
         check.text("type", "none");
     }
-    pool.table.set("health-check", check.inline());
-    for (at, own) in checks.iter().filter(|(_, own)| !own.lines.is_empty()) {
-        pool.servers[*at].set("health-check", own.inline());
+    pool.table.set("health-check", check);
+    for (at, own) in checks.into_iter().filter(|(_, own)| !own.lines.is_empty()) {
+        pool.servers[at].set("health-check", own);
     }
 }
 
 fn real_server(real: &Node, host: &str, mode: &str) -> Table {
-    let mut server = Table { comments: real.comments.clone(), lines: Vec::new() };
+    let mut server = Table::commented(real.comments.clone());
     server.text(
         "name",
         &name(&format!("{host}-{}", real.words.get(2).map_or("0", String::as_str)).replace([':', '.'], "-")),
     );
     server.text("address", &place(host, real.words.get(2).map(String::as_str), mode));
-    server.set("weight", real.value("weight").unwrap_or("1").to_owned());
+    server.number("weight", real.value("weight").unwrap_or("1"));
     for (key, to) in [("uthreshold", "max-connections"), ("lthreshold", "min-connections")] {
         if let Some(value) = real.value(key) {
-            server.set(to, value.to_owned());
+            server.number(to, value);
         }
     }
     server

@@ -1,7 +1,7 @@
 //! `ldirectord.cf`.
 
-use crate::draft::{Draft, Pool, Service, Table, Twice};
-use crate::words::{address, list, name, port_number, split_port, with_port};
+use crate::draft::{Draft, Pool, Service, Table, Twice, unverified};
+use crate::words::{address, name, port_number, split_port, with_port};
 
 #[derive(Default)]
 struct Virtual {
@@ -54,8 +54,8 @@ pub fn read(text: &str, draft: &mut Draft) {
         }
     }
     if let Some(to) = globals.get("emailalert") {
-        let to: Vec<&str> = unquoted(to).split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
-        let text = |key, usual| globals.get(key).map_or(usual, unquoted);
+        let to: Vec<&str> = bare(to).split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
+        let text = |key, usual| globals.get(key).map_or(usual, bare);
         draft.mail(text("smtp", "127.0.0.1"), "25", text("emailalertfrom", "root@localhost"), &to);
     }
     for one in &all {
@@ -95,7 +95,7 @@ const KNOWN: &[&str] = &[
     "monitorfile",
 ];
 
-fn unquoted(text: &str) -> &str {
+fn bare(text: &str) -> &str {
     text.trim().trim_matches('"')
 }
 
@@ -178,8 +178,7 @@ fn real_servers(one: &Virtual, draft: &mut Draft) -> (Pool, &'static str) {
                 Some(port) => server.text("address", &with_port(&real, &port)),
                 None => server.text("address", &real),
             }
-            server
-                .set("weight", words.get(2).filter(|w| w.parse::<u16>().is_ok()).unwrap_or(&"1").to_string());
+            server.number("weight", words.get(2).filter(|w| w.parse::<u16>().is_ok()).unwrap_or(&"1"));
             pool.add(server, Twice::One, *line, draft);
         }
     }
@@ -195,13 +194,13 @@ fn add_fallback(fallback: &str, mode: &str, line: usize, pool: &mut Pool, draft:
     let port = port.map(port_number);
     match address(host).filter(|h| !h.starts_with("127.")) {
         Some(host) => {
-            let mut server = Table { comments: vec!["fallback".into()], lines: Vec::new() };
+            let mut server = Table::commented(vec!["fallback".into()]);
             server.text("name", "fallback");
             match port.filter(|_| mode == "nat") {
                 Some(port) => server.text("address", &with_port(&host, &port)),
                 None => server.text("address", &host),
             }
-            server.set("backup", "true");
+            server.set("backup", true);
             pool.servers.push(server);
         }
         None => draft.left(
@@ -246,7 +245,7 @@ fn check(one: &Virtual, globals: &Virtual, port: &str, pool: &mut Pool, draft: &
         _ => "none",
     });
     let Some((mut check, used)) = what_is_asked(kind, service, one, globals, draft) else {
-        pool.table.set("health-check", "{ type = \"none\" }");
+        pool.table.set("health-check", Table::default().with_text("type", "none"));
         return;
     };
     if let Some(interval) = get("checkinterval") {
@@ -260,17 +259,17 @@ fn check(one: &Virtual, globals: &Virtual, port: &str, pool: &mut Pool, draft: &
         check.text("timeout", &format!("{timeout}s"));
     }
     if let Some(port) = get("checkport") {
-        check.set("port", port.to_owned());
+        check.number("port", port);
     }
     if let Some(count) = get("failurecount").or_else(|| get("checkcount")) {
-        check.set("fall", count.to_owned());
+        check.number("fall", count);
     }
     for (key, value, line) in &one.options {
         if ASKS.contains(&key.as_str()) && !used.contains(&key.as_str()) {
-            draft.left(*line, key, format!("{}: a check of this type does not ask so", unquoted(value)));
+            draft.left(*line, key, format!("{}: a check of this type does not ask so", bare(value)));
         }
     }
-    pool.table.set("health-check", check.inline());
+    pool.table.set("health-check", check);
 }
 
 /// The words of a service that say what its checks ask.
@@ -286,7 +285,7 @@ fn what_is_asked(
     draft: &mut Draft,
 ) -> Option<(Table, &'static [&'static str])> {
     let mut check = Table::default();
-    let text = |key: &str| one.get(key).map(unquoted);
+    let text = |key: &str| one.get(key).map(bare);
     // What is used of the words that say what is asked.
     let mut used: &'static [&'static str] = &[];
     if !["on", "off", "ping", "negotiate", "connect", "external", "external-perl"].contains(&kind) {
@@ -306,12 +305,12 @@ fn what_is_asked(
         ("external" | "external-perl", _) => {
             check.text("type", "script");
             let mut words =
-                unquoted(one.get("checkcommand").or_else(|| globals.get("checkcommand")).unwrap_or(""))
+                bare(one.get("checkcommand").or_else(|| globals.get("checkcommand")).unwrap_or(""))
                     .split_whitespace();
             check.text("command", words.next().unwrap_or(""));
             let arguments: Vec<&str> = words.collect();
             if !arguments.is_empty() {
-                check.set("arguments", list(&arguments));
+                check.texts("arguments", &arguments);
             }
         }
         (_, "http" | "https") => {
@@ -322,7 +321,7 @@ fn what_is_asked(
             used = &["login", "passwd"];
             check.text("type", service.trim_end_matches('s'));
             if service.ends_with('s') {
-                check.set("tls", "{ verify = false }");
+                check.set("tls", unverified());
             }
             for (key, to) in [("login", "user"), ("passwd", "password")] {
                 text(key).iter().for_each(|value| check.text(to, value));
@@ -340,7 +339,7 @@ fn what_is_asked(
         (_, "dns") => {
             used = &["request"];
             check.text("type", "dns");
-            check.text("name", unquoted(one.get("request").unwrap_or("example.org")));
+            check.text("name", bare(one.get("request").unwrap_or("example.org")));
         }
         (other, service) => {
             draft.left(
@@ -357,17 +356,17 @@ fn what_is_asked(
 fn http_check(service: &str, one: &Virtual, check: &mut Table) {
     check.text("type", "http");
     if service == "https" {
-        check.set("tls", "{ verify = false }");
+        check.set("tls", unverified());
     }
     if let Some(path) = one.get("request") {
-        let path = unquoted(path);
+        let path = bare(path);
         check.text("path", &if path.starts_with('/') { path.to_owned() } else { format!("/{path}") });
     }
     if let Some(text) = one.get("receive") {
-        check.text("expect-regex", unquoted(text));
+        check.text("expect-regex", bare(text));
     }
     if let Some(host) = one.get("virtualhost") {
-        check.text("host", unquoted(host));
+        check.text("host", bare(host));
     }
     if let Some(method) = one.get("httpmethod") {
         check.text("method", &method.to_uppercase());

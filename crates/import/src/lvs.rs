@@ -1,7 +1,7 @@
 //! Piranha's `lvs.cf`.
 
-use crate::draft::{Draft, Pool, Service, Table, Twice, prefix};
-use crate::words::{address, name, quoted, with_port};
+use crate::draft::{Draft, Pool, Service, Table, Twice, Value, prefix};
+use crate::words::{address, name, with_port};
 
 #[derive(Default)]
 struct Block {
@@ -70,7 +70,7 @@ pub fn read(text: &str, draft: &mut Draft) {
         let bits = root.get("nat_nmask").and_then(prefix).unwrap_or(24);
         draft.global("network").set_with(
             "floating-ips",
-            format!("[\"{place}/{bits}\"]"),
+            Value::texts([format!("{place}/{bits}")]),
             "the gateway of the real servers",
         );
     }
@@ -171,7 +171,7 @@ fn service(one: &Block, mode: &str, draft: &mut Draft) {
     let mut pool = Pool::default();
     pool.ipvs_scheduler(one.get("scheduler"), one.line, draft);
     pool.by_source(one.get("persistent"), one.get("pmask"));
-    pool.table.set("health-check", check(one, port, draft).inline());
+    pool.table.set("health-check", check(one, port, draft));
     for real in &one.servers {
         let Some(place) = real.get("address").and_then(address) else {
             draft.left(real.line, &format!("server {}", real.name), "it has no address and is left out");
@@ -183,9 +183,9 @@ fn service(one: &Block, mode: &str, draft: &mut Draft) {
             Some(port) => server.text("address", &with_port(&place, port)),
             None => server.text("address", &place),
         }
-        server.set("weight", real.get("weight").unwrap_or("1").to_owned());
+        server.number("weight", real.get("weight").unwrap_or("1"));
         if real.get("active") == Some("0") {
-            server.set_with("admin-state", "\"halted\"", "it was not active");
+            server.set_with("admin-state", Value::text("halted"), "it was not active");
         }
         pool.add(server, Twice::One, real.line, draft);
     }
@@ -193,7 +193,7 @@ fn service(one: &Block, mode: &str, draft: &mut Draft) {
         let mut server = Table::default();
         server.text("name", "sorry");
         server.text("address", &if mode == "nat" { with_port(&sorry, port) } else { sorry });
-        server.set("backup", "true");
+        server.set("backup", true);
         pool.servers.push(server);
     }
     if pool.servers.is_empty() {
@@ -226,10 +226,10 @@ fn check(one: &Block, port: &str, draft: &mut Draft) -> Table {
                 send.iter().for_each(|send| check.text("send", send));
                 check.text("expect", expect);
             } else {
-                let mut steps: Vec<String> =
-                    send.iter().map(|send| format!("{{ send = {} }}", quoted(send))).collect();
-                steps.push(format!("{{ expect-regex = {} }}", quoted(expect)));
-                check.set("steps", format!("[{}]", steps.join(", ")));
+                if let Some(send) = &send {
+                    check.push("steps", Table::default().with_text("send", send));
+                }
+                check.push("steps", Table::default().with_text("expect-regex", expect));
             }
         }
         (None, None) => check.text("type", "tcp"),

@@ -1,8 +1,8 @@
 //! Pound's configuration.
 
-use crate::draft::{Draft, Pool, Service, Table, Twice};
+use crate::draft::{Draft, Pool, Service, Table, Twice, Value, status, unverified};
 use crate::tree::{Node, Tree};
-use crate::words::{address, list, literal, name, quoted, with_port};
+use crate::words::{address, name, quoted, with_port};
 
 const BLOCKS: [&str; 7] =
     ["listenhttp", "listenhttps", "service", "backend", "emergency", "session", "control"];
@@ -112,11 +112,11 @@ fn listener(node: &Node, common: &[&Node], general: &General<'_>, draft: &mut Dr
     // What is added by hand would stand there twice.
     let own = ["x-forwarded-for", "x-forwarded-proto"].into_iter().filter(|header| !adds(header));
     let own: Vec<&str> = own.collect();
-    service.table.set_with("forwarded", list(&own), "as Pound did by itself");
+    service.table.set_with("forwarded", Value::texts(own), "as Pound did by itself");
     if https {
         let all = node.children.iter().filter(|c| c.is("Cert"));
         let files: Vec<String> = all.filter_map(|c| c.words.get(1).cloned()).collect();
-        service.table.set("tls", format!("{{ certificates = {} }}", list(&files)));
+        service.table.set("tls", Table::default().with("certificates", Value::texts(files)));
     }
     timeouts(node, general, &mut service);
     if !add_services(node, common, general, &mut service, draft) {
@@ -165,9 +165,9 @@ const METHODS: [&[&str]; 5] = [
 /// What Pound does not take: methods, those of a web page alone where nothing is said, and addresses.
 fn refuse(node: &Node, service: &mut Service, draft: &mut Draft) {
     let mut refusal = |when: String, comment: String| {
-        let mut route = Table { comments: vec![comment], lines: Vec::new() };
-        route.set("when", literal(&when));
-        route.set("deny", "{ status = 501 }");
+        let mut route = Table::commented(vec![comment]);
+        route.when(&when);
+        route.set("deny", status(501));
         service.routes.insert(0, route);
     };
     if let Some(check) = node.child("CheckURL") {
@@ -202,10 +202,10 @@ fn timeouts(node: &Node, general: &General<'_>, service: &mut Service) {
 
 /// The route of `Redirect [CODE] "URL"`.
 fn redirect_route(redirect: &Node, number: usize, when: &str, comments: &[String]) -> Table {
-    let mut route = Table { comments: comments.to_vec(), lines: Vec::new() };
+    let mut route = Table::commented(comments.to_vec());
     route.text("name", &format!("redirect-{number}"));
     if !when.is_empty() {
-        route.set("when", literal(when));
+        route.when(when);
     }
     let words = &redirect.words[1..];
     let is_code = |w: &&String| w.len() == 3 && w.bytes().all(|b| b.is_ascii_digit());
@@ -213,12 +213,13 @@ fn redirect_route(redirect: &Node, number: usize, when: &str, comments: &[String
     let to = words.iter().find(|w| !is_code(w)).map_or("/", String::as_str);
     // One without a path of its own keeps that of the request.
     let bare = to.split_once("://").map_or(to, |(_, rest)| rest).trim_end_matches('/');
-    let (location, more) = match bare.contains('/') {
-        true => (to.to_owned(), ", drop-query = true"),
-        false => (format!("{}{{path}}", to.trim_end_matches('/')), ""),
-    };
-    let location = quoted(&location);
-    route.set("redirect", format!("{{ location = {location}, status = {status}{more} }}"));
+    let keeps_path = !bare.contains('/');
+    let location = if keeps_path { format!("{}{{path}}", to.trim_end_matches('/')) } else { to.to_owned() };
+    let mut place = Table::default().with_text("location", &location).with_number("status", status);
+    if !keeps_path {
+        place.set("drop-query", true);
+    }
+    route.set("redirect", place);
     route
 }
 
@@ -256,10 +257,10 @@ fn add_services(
             continue;
         }
         pool.name = draft.fresh(&name(&format!("{}-{}", service.name, at + 1)));
-        let mut route = Table { comments: inner.comments.clone(), lines: Vec::new() };
+        let mut route = Table::commented(inner.comments.clone());
         route.text("name", &format!("to-{}", pool.name));
         if !when.is_empty() {
-            route.set("when", literal(&when));
+            route.when(&when);
         }
         route.text("pool", &pool.name);
         service.routes.push(route);
@@ -268,15 +269,11 @@ fn add_services(
     match last_pool {
         Some(pool) => service.own = Some(pool),
         None => {
-            let first =
-                service.routes.iter().find_map(|r| r.get("pool").map(|p| p.trim_matches('"').to_owned()));
+            let first = service.routes.iter().find_map(|r| r.text_of("pool").map(str::to_owned));
             let Some(first) = first else { return false };
-            let mut refuse = Table {
-                comments: vec!["Pound answered 503 where no Service fits.".into()],
-                lines: Vec::new(),
-            };
+            let mut refuse = Table::commented(vec!["Pound answered 503 where no Service fits.".into()]);
             refuse.text("name", "no-service");
-            refuse.set("deny", "{ status = 503 }");
+            refuse.set("deny", status(503));
             service.routes.push(refuse);
             service.pool = Some(first);
         }
@@ -286,7 +283,7 @@ fn add_services(
 
 /// Error pages and changes of headers; what is not carried over is told.
 fn add_other_lines(node: &Node, service: &mut Service, draft: &mut Draft) {
-    let mut pages: Vec<String> = Vec::new();
+    let mut pages = Table::default();
     let mut removals = 0;
     for child in &node.children {
         let keyword = child.words[0].to_lowercase();
@@ -294,7 +291,7 @@ fn add_other_lines(node: &Node, service: &mut Service, draft: &mut Draft) {
             "err404" | "err413" | "err414" | "err500" | "err501" | "err503"
                 if child.words.get(1).is_some_and(|file| file.starts_with('/')) =>
             {
-                pages.push(format!("{} = {}", &keyword[3..], quoted(&child.words[1])));
+                pages.text(&keyword[3..], &child.words[1]);
             }
             "address"
             | "port"
@@ -318,7 +315,7 @@ fn add_other_lines(node: &Node, service: &mut Service, draft: &mut Draft) {
                 };
                 let mut route = Table::default();
                 route.text("name", &format!("without-{}", name(&header)));
-                route.set("remove-header", list(&[header]));
+                route.texts("remove-header", &[header]);
                 // What clients send goes before anything is added.
                 service.routes.insert(removals, route);
                 removals += 1;
@@ -330,10 +327,7 @@ fn add_other_lines(node: &Node, service: &mut Service, draft: &mut Draft) {
                 route.text("name", &format!("with-{}", name(header)));
                 // A client's own word for it must not stand beside.
                 let key = if header.to_lowercase().starts_with("x-forwarded-") { "set" } else { "add" };
-                route.set(
-                    &format!("{key}-header"),
-                    format!("{{ {} = {} }}", quoted(header), quoted(value.trim())),
-                );
+                route.named(&format!("{key}-header"), header, value.trim());
                 service.routes.insert(removals, route);
             }
             "rewritelocation" if child.words.get(1).is_some_and(|v| v == "0") => {}
@@ -343,8 +337,8 @@ fn add_other_lines(node: &Node, service: &mut Service, draft: &mut Draft) {
             _ => draft.left(child.line, &child.words[0], "not carried over"),
         }
     }
-    if !pages.is_empty() {
-        service.table.set("error-pages", format!("{{ {} }}", pages.join(", ")));
+    if !pages.lines.is_empty() {
+        service.table.set("error-pages", pages);
     }
 }
 
@@ -404,25 +398,26 @@ fn backends(node: &Node, transparent: bool, draft: &mut Draft) -> Pool {
                     );
                     continue;
                 };
-                let mut server = Table { comments: child.comments.clone(), lines: Vec::new() };
+                let mut server = Table::commented(child.comments.clone());
                 server.text("name", &name(&format!("{}-{port}", host.replace([':', '.'], "-"))));
                 server.text("address", &with_port(&host, port));
-                server.set("weight", child.value("Priority").unwrap_or(PRIORITY).to_owned());
+                server.number("weight", child.value("Priority").unwrap_or(PRIORITY));
                 if child.value("Disabled").is_some_and(is_on) {
-                    server.set_with("admin-state", "\"halted\"", "it was disabled");
+                    server.set_with("admin-state", Value::text("halted"), "it was disabled");
                 }
                 if kind == "emergency" {
-                    server.set("backup", "true");
+                    server.set("backup", true);
                 }
                 if child.children.iter().any(|c| c.is("HTTPS")) {
-                    pool.table.set("server-tls", "{ verify = false }");
+                    pool.table.set("server-tls", unverified());
                 }
                 for word in &child.children {
                     let value = word.words.get(1).map_or("", String::as_str);
                     match word.words[0].to_lowercase().as_str() {
                         "address" | "port" | "priority" | "https" | "disabled" => {}
                         "haport" if !value.contains('.') => {
-                            pool.table.set("health-check", format!("{{ type = \"tcp\", port = {value} }}"));
+                            let check = Table::default().with_text("type", "tcp").with_number("port", value);
+                            pool.table.set("health-check", check);
                         }
                         keyword => draft.left(word.line, keyword, "not carried over"),
                     }
@@ -435,14 +430,12 @@ fn backends(node: &Node, transparent: bool, draft: &mut Draft) -> Pool {
                 }
                 let time = child.value("TTL").map_or_else(|| "5m".into(), |t| format!("{t}s"));
                 let id = child.value("ID").unwrap_or("session").to_owned();
+                let kind = |kind: &str| Table::default().with_text("type", kind);
+                let named = |kept: Table| kept.with_text("name", &id).with_text("expire", &time);
                 let value = match child.value("Type").unwrap_or("IP").to_uppercase().as_str() {
-                    "COOKIE" => {
-                        format!("{{ type = \"app-cookie\", name = {}, expire = \"{time}\" }}", quoted(&id))
-                    }
-                    "HEADER" => {
-                        format!("{{ type = \"header\", name = {}, expire = \"{time}\" }}", quoted(&id))
-                    }
-                    "IP" => format!("{{ type = \"source\", timeout = \"{time}\" }}"),
+                    "COOKIE" => named(kind("app-cookie")),
+                    "HEADER" => named(kind("header")),
+                    "IP" => kind("source").with_text("timeout", &time),
                     other => {
                         draft.left(child.line, "Session", format!("{other}: not carried over"));
                         continue;
@@ -455,11 +448,15 @@ fn backends(node: &Node, transparent: bool, draft: &mut Draft) -> Pool {
     }
     // Where nobody has a priority, all have the same share.
     let said = node.children.iter().any(|child| child.value("Priority").is_some());
-    if !said && pool.servers.iter().all(|server| server.get("weight") == Some(PRIORITY)) {
+    if !said && pool.servers.iter().all(|server| server.get("weight") == Some(&Value::Number(5))) {
         pool.servers.iter_mut().for_each(|server| server.lines.retain(|line| line.key != "weight"));
     }
     if transparent && !pool.servers.is_empty() {
-        pool.table.set_with("source", "\"client\"", "TProxy: the rules of the kernel are set up by Evenkeel");
+        pool.table.set_with(
+            "source",
+            Value::text("client"),
+            "TProxy: the rules of the kernel are set up by Evenkeel",
+        );
     }
     pool
 }

@@ -147,23 +147,10 @@ pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// The same, easier to read where it holds quotes itself.
-pub fn literal(text: &str) -> String {
-    match text.contains('\'') || text.contains(char::is_control) {
-        true => quoted(text),
-        false => format!("'{text}'"),
-    }
-}
-
 /// The text of a TOML string.
 pub fn unquoted(value: &str) -> String {
     match value.strip_prefix('\'').and_then(|v| v.strip_suffix('\'')) {
         Some(literal) => literal.to_owned(),
         None => serde_json::from_str(value).unwrap_or_else(|_| value.to_owned()),
     }
-}
-
-/// A list of texts.
-pub fn list<S: AsRef<str>>(items: &[S]) -> String {
-    format!("[{}]", items.iter().map(|i| quoted(i.as_ref())).collect::<Vec<_>>().join(", "))
 }

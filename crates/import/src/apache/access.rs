@@ -10,8 +10,7 @@ mod scope;
 mod who;
 
 use super::Words;
-use crate::draft::{Draft, Table, also};
-use crate::words::{literal, quoted};
+use crate::draft::{Draft, Table, also, status};
 use login::Login;
 use scope::Scope;
 use who::{Rule, Rules, Who};
@@ -116,17 +115,17 @@ pub fn routes(
     }
     (0..judged.len()).for_each(|at| stays_closed(&judged, at, draft));
     // What is excluded from ProxyPass is kept from servers as well.
-    let excludes = routes.iter().any(|route| route.get("deny").is_some());
+    let excludes = routes.iter().any(|route| route.has("deny"));
     if excludes || judged.iter().any(|(one, _)| matches!(one.place, Scope::Path { .. })) {
         // Apache takes `..;` for a name, servers take it for the folder above.
         let mut route = Table::default();
         route.text("name", "access-unclear");
-        route.set("when", literal(r#"text("{raw-path|url-decode}", "*/..;*")"#));
-        route.set("deny", "{ status = 400 }");
+        route.when(r#"text("{raw-path|url-decode}", "*/..;*")"#);
+        route.set("deny", status(400));
         front.insert(0, route);
     }
     // Redirects of the server come before its rules of access, what is passed on after them.
-    let first = routes.iter().position(|r| r.get("pool").is_some()).unwrap_or(routes.len());
+    let first = routes.iter().position(|r| r.has("pool")).unwrap_or(routes.len());
     routes.splice(first..first, front);
 }
 
@@ -206,23 +205,22 @@ fn refusals(one: &Access, rule: &Rule, elsewhere: &Who) -> Vec<Table> {
         match who.and(elsewhere.clone()) {
             Who::Nobody => return None,
             Who::All if place.is_empty() => {}
-            Who::All => route.set("when", literal(place)),
+            Who::All => route.when(place),
             Who::Those(when) => {
-                route.set("when", literal(&when));
+                route.when(&when);
                 also(&mut route, place);
             }
         }
         set(&mut route);
         Some(route)
     };
-    let deny = format!("{{ status = {} }}", rule.status);
     let mut all: Vec<Table> = Vec::new();
-    all.extend(route(rule.with_password.clone().not(), &|route| route.set("deny", deny.clone())));
+    all.extend(route(rule.with_password.clone().not(), &|route| route.set("deny", status(rule.status))));
     if let Some(users) = &rule.users {
         let asked = rule.with_password.clone().and(rule.at_once.clone().not());
         all.extend(route(asked.clone(), &|route| users.ask(route)));
         if let Some(others) = users.others() {
-            all.extend(route(asked.and(Who::Those(others)), &|route| route.set("deny", "{ status = 403 }")));
+            all.extend(route(asked.and(Who::Those(others)), &|route| route.set("deny", status(403))));
         }
     }
     all
@@ -249,7 +247,6 @@ fn stays_closed(judged: &[(&Access, Rules)], at: usize, draft: &mut Draft) {
 
 /// The rules of a balancer are asked where its requests are known.
 fn before_its_routes(pool: &str, route: &Table, routes: &mut Vec<Table>, default: Option<&String>) {
-    let wanted = quoted(pool);
     let named = |mut route: Table, at: usize| {
         route.text("name", &format!("access-{pool}-{}", at + 1));
         route.lines.rotate_right(1);
@@ -257,9 +254,9 @@ fn before_its_routes(pool: &str, route: &Table, routes: &mut Vec<Table>, default
     };
     let mut at = 0;
     while at < routes.len() {
-        if routes[at].get("pool") == Some(&wanted) {
+        if routes[at].text_of("pool") == Some(pool) {
             let mut own = route.clone();
-            let when = routes[at].get("when").map(crate::words::unquoted).unwrap_or_default();
+            let when = routes[at].condition().to_owned();
             also(&mut own, &when);
             routes.insert(at, named(own, at));
             at += 1;

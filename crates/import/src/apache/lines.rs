@@ -144,13 +144,13 @@ pub fn sizes_heads(word: &str, words: &[String], table: &mut Table) -> bool {
 /// One of two hosts that are one service may have longer heads.
 pub fn take_longer_heads(table: &mut Table, other: &Table) {
     let size = |table: &Table| {
-        let size = table.get("head-size").and_then(|size| parse_size(size.trim_matches('"')).ok());
+        let size = table.text_of("head-size").and_then(|size| parse_size(size).ok());
         size.unwrap_or(0)
     };
     if size(other) > size(table)
         && let Some(longer) = other.get("head-size")
     {
-        table.set("head-size", longer);
+        table.set("head-size", longer.clone());
     }
 }
 

@@ -1,17 +1,21 @@
 //! `Redirect` and `ProxyPassReverse`: where clients are sent.
 
 use super::Members;
-use crate::draft::{Draft, Service, Table, also};
-use crate::words::{list, literal, name, quoted};
+use crate::draft::{Draft, Service, Table, Value, also};
+use crate::words::{name, quoted};
 use evenkeel_config::is_plain;
 
 /// Puts redirects behind what is passed on: Apache asks `ProxyPass` first, in whatever order both are written, and
 /// `Redirect` only for what is excluded or left.
 pub fn place(redirects: Vec<(usize, String, Table)>, service: &mut Service, draft: &mut Draft) {
-    let is_excluded = |route: &Table| route.get("deny") == Some("{ status = 404 }");
+    let is_excluded = |route: &Table| {
+        route.get("deny").is_some_and(|deny| {
+            deny.entries().iter().any(|(key, value)| key == "status" && value.as_number() == Some(404))
+        })
+    };
     let mut routes = Vec::new();
     for route in std::mem::take(&mut service.routes) {
-        let when = route.get("when").map(crate::words::unquoted).filter(|_| is_excluded(&route));
+        let when = route.text_of("when").map(str::to_owned).filter(|_| is_excluded(&route));
         for (_, _, redirect) in redirects.iter().filter(|_| when.is_some()) {
             let mut own = redirect.clone();
             also(&mut own, when.as_deref().unwrap_or(""));
@@ -56,13 +60,13 @@ pub fn redirect(words: &[String]) -> Option<Table> {
     let (path, to) = (rest.first()?, rest.get(1));
     let mut route = Table::default();
     if matches {
-        route.set("when", literal(&format!("path =~ {}", quoted(path))));
+        route.when(&format!("path =~ {}", quoted(path)));
     } else if path != "/" {
         let below = format!("{}/*", path.trim_end_matches('/'));
-        route.set("when", literal(&format!("path({}, {})", quoted(path), quoted(&below))));
+        route.when(&format!("path({}, {})", quoted(path), quoted(&below)));
     }
     if status.starts_with('4') || status.starts_with('5') {
-        route.set("deny", format!("{{ status = {status} }}"));
+        route.set("deny", Table::default().with_number("status", status));
         return Some(route);
     }
     let to = to?.replace('{', "{{").replace('}', "}}");
@@ -72,7 +76,7 @@ pub fn redirect(words: &[String]) -> Option<Table> {
         (false, "/") => format!("{}{{path}}", to.trim_end_matches('/')),
         (false, path) => format!("{to}{{uri|replace(\"^{}\",\"\")}}", escaped(path)),
     };
-    route.set("redirect", format!("{{ location = {}, status = {status} }}", quoted(&to)));
+    route.set("redirect", Table::default().with_text("location", &to).with_number("status", status));
     Some(route)
 }
 
@@ -90,8 +94,8 @@ pub fn reversed(words: &[String], members: &Members, draft: &Draft) -> Option<Ta
     let hosts: Vec<String> = match scheme {
         "balancer" => {
             let pool = draft.pools.iter().find(|pool| pool.name == name(host))?;
-            let addresses = pool.servers.iter().filter_map(|server| server.get("address"));
-            addresses.map(|place| place.trim_matches('"').to_owned()).collect()
+            let addresses = pool.servers.iter().filter_map(|server| server.text_of("address"));
+            addresses.map(str::to_owned).collect()
         }
         "http" | "https" | "ws" | "wss" => vec![host.to_owned()],
         _ => return None,
@@ -103,7 +107,7 @@ pub fn reversed(words: &[String], members: &Members, draft: &Draft) -> Option<Ta
         places.map(|(scheme, host)| format!("{scheme}://{}{before}{below}", host.trim_end_matches(":80")))
     });
     let from: Vec<String> = from.collect();
-    let route = rewriting(words, format!("from = {}, to = {}", list(&from), quoted(path)));
+    let route = rewriting(words, Table::default().with("from", Value::texts(&from)).with_text("to", path));
     (is_plain(path) && from.iter().all(|place| is_plain(place)) && !hosts.is_empty()).then_some(route)
 }
 
@@ -114,14 +118,15 @@ pub fn cookies_reversed(words: &[String]) -> Option<Table> {
         "proxypassreversecookiedomain" => "cookie-domains",
         _ => "cookie-paths",
     };
-    let pair = format!("{key} = [{{ from = {}, to = {} }}]", quoted(inner), quoted(outer));
-    (is_plain(inner) && is_plain(outer)).then(|| rewriting(words, pair))
+    let pair = Table::default().with_text("from", inner).with_text("to", outer);
+    let both = Table::default().with(key, vec![pair]);
+    (is_plain(inner) && is_plain(outer)).then(|| rewriting(words, both))
 }
 
-fn rewriting(words: &[String], keys: String) -> Table {
+fn rewriting(words: &[String], keys: Table) -> Table {
     let mut route = Table::default();
     route.comments.push(words.join(" "));
     route.text("of", "servers");
-    route.set("rewrite-location", format!("{{ {keys} }}"));
+    route.set("rewrite-location", keys);
     route
 }

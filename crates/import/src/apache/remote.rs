@@ -1,7 +1,7 @@
 //! `mod_remoteip`: who is believed about clients' addresses.
 
-use crate::draft::{Draft, Table};
-use crate::words::{address, list, quoted};
+use crate::draft::{Draft, Table, Value};
+use crate::words::address;
 
 /// Lines of the whole server that each host has.
 pub const DIRECTIVES: [&str; 5] = [
@@ -50,8 +50,8 @@ impl Remote {
             draft.note(at, "RemoteIPHeader", why);
             trusted = vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()];
         }
-        let trusted = list(&trusted);
-        service.set("client-address", format!("{{ header = {}, trusted = {trusted} }}", quoted(&header)));
+        let believed = Table::default().with_text("header", &header).with("trusted", Value::texts(trusted));
+        service.set("client-address", believed);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Words, single};
 use crate::draft::{Draft, Table};
-use crate::words::{literal, quoted};
+use crate::words::quoted;
 
 /// Patterns that all paths fit.
 pub(super) const ANY: &[&str] =
@@ -69,11 +69,11 @@ pub fn route(
         when.push("header-value(\"Upgrade\") =~ \"(?i)^websocket$\"".into());
     }
     if !when.is_empty() {
-        route.set("when", literal(&when.join(" && ")));
+        route.when(&when.join(" && "));
     }
     match kind {
         Shape::Redirect { to, status } => {
-            route.set("redirect", format!("{{ location = {}, status = {status} }}", quoted(&to)));
+            route.set("redirect", Table::default().with_text("location", &to).with_number("status", &status));
         }
         Shape::Upgrade { place, secret } => {
             let Some(pool) = single(place, secret, None, draft) else {
@@ -129,9 +129,9 @@ fn refusal(conditions: &[Words], rule: &[String], status: u16) -> Option<Table> 
     }
     let mut route = Table::default();
     if !when.is_empty() {
-        route.set("when", literal(&when));
+        route.when(&when);
     }
-    route.set("deny", format!("{{ status = {status} }}"));
+    route.set("deny", crate::draft::status(status));
     Some(route)
 }
 

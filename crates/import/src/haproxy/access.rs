@@ -1,7 +1,7 @@
 //! Lists of users, and who is asked for a name and a password.
 
-use crate::draft::{User, Userlist, Userlists};
-use crate::words::{is_token, quoted};
+use crate::draft::{Table, User, Userlist, Userlists, Value};
+use crate::words::is_token;
 
 /// What stands in a condition for a test of who asks; no condition of Evenkeel has it.
 const MARK: &str = "http_auth:";
@@ -47,7 +47,7 @@ pub fn is_in(condition: &str) -> bool {
 }
 
 /// `http-request auth`: the keys of `basic-auth`, and what is left of its condition.
-pub fn basic_auth(condition: &str, realm: &str, lists: &Userlists) -> Result<(String, String), String> {
+pub fn basic_auth(condition: &str, realm: &str, lists: &Userlists) -> Result<(Table, String), String> {
     let mut rest = Vec::new();
     let mut asked = None;
     for part in condition.split(" && ") {
@@ -71,14 +71,11 @@ pub fn basic_auth(condition: &str, realm: &str, lists: &Userlists) -> Result<(St
         };
         groups.is_empty() || groups.iter().any(member)
     };
-    let accounts: Vec<String> = known
-        .users
-        .iter()
-        .filter(fits)
-        .map(|user| format!("{} = {}", quoted(&user.name), quoted(&user.secret)))
-        .collect();
+    let accounts: Vec<(String, String)> =
+        known.users.iter().filter(fits).map(|user| (user.name.clone(), user.secret.clone())).collect();
     if accounts.is_empty() {
         return Err(format!("nobody of the userlist {list} may come in"));
     }
-    Ok((format!("{{ accounts = {{ {} }}, realm = {} }}", accounts.join(", "), quoted(realm)), rest))
+    let auth = Table::default().with("accounts", Value::names(accounts)).with_text("realm", realm);
+    Ok((auth, rest))
 }

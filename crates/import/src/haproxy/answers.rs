@@ -7,11 +7,21 @@ use super::proxy::{Proxy, SectionKind, Word};
 use super::replies::Reply;
 use super::rules::{captured, log_level, redirection, removed, replaced, table_of};
 use super::sample::{self, variables};
-use crate::draft::{Draft, Table, also, both};
-use crate::words::{literal, name, quoted};
+use crate::draft::{Draft, Line, Table, also, both, flag};
+use crate::words::{name, quoted};
 
-/// Whether a line of a route asks about the answer.
-pub fn asks(key: &str, text: &str) -> bool {
+/// The text of a route's line that asks about the answer.
+pub fn asking(line: &Line) -> Option<String> {
+    let mut found = None;
+    line.value.for_each_text(&mut |text| {
+        if found.is_none() && asks(&line.key, text) {
+            found = Some(text.to_owned());
+        }
+    });
+    found
+}
+
+fn asks(key: &str, text: &str) -> bool {
     let variables = [
         "{status}",
         "{status|",
@@ -171,9 +181,9 @@ fn ends_alone(rules: &mut [Table], keyword: &str, section: &str) {
         if ended {
             also(route, &format!("!variable({})", quoted(&variable)));
         }
-        if route.get("stop").is_some() {
+        if route.has("stop") {
             route.lines.retain(|line| line.key != "stop");
-            route.set("set-variable", format!("{{ {} = \"1\" }}", quoted(&variable)));
+            route.named("set-variable", &variable, "1");
             ended = true;
         }
     }
@@ -196,7 +206,7 @@ fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
     let condition = acls.condition(when)?;
     let mut route = Table::default();
     if !condition.is_empty() {
-        route.set("when", literal(&condition));
+        route.when(&condition);
     }
     if does[0] != "http-after-response" {
         route.text("of", "servers");
@@ -206,11 +216,11 @@ fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
         does.remove(1);
         match does.as_slice() {
             [_, "reject" | "close"] => {
-                route.set("deny", "{ silent = true }");
+                route.set("deny", flag("silent"));
                 return Ok(route);
             }
             [_, "accept"] => {
-                route.set("stop", "true");
+                route.set("stop", true);
                 return Ok(route);
             }
             [_, "set-log-level", _] => {}
@@ -227,15 +237,16 @@ fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
         }
         [verb @ ("replace-header" | "replace-value"), name, regex, text] => {
             let value = format!("{{1|{}}}", replaced(verb, regex, text)?);
-            route.set("edit-header", format!("{{ {} = {} }}", quoted(name), quoted(&value)));
+            route.named("edit-header", name, &value);
         }
-        ["set-status", status] => route.set("status", *status),
+        ["set-status", status] => route.number("status", status),
         ["set-status", status, "reason", ..] => {
-            route.set_with("status", *status, "its phrase is the usual one");
+            route.number("status", status);
+            route.comment("status", "its phrase is the usual one");
         }
         ["deny", rest @ ..] => {
             let status = rest.iter().skip_while(|w| **w != "deny_status" && **w != "status").nth(1);
-            route.set("deny", format!("{{ status = {} }}", status.unwrap_or(&"502")));
+            route.set("deny", Table::default().with_number("status", status.unwrap_or(&"502")));
         }
         ["redirect", rest @ ..] => {
             let (place, text) = redirection(rest, "add-header", &mut route)?;
@@ -243,7 +254,7 @@ fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
             text.iter().for_each(|text| also(&mut route, text));
         }
         ["return", rest @ ..] => replace(rest, acls, &mut route)?,
-        ["allow"] => route.set("stop", "true"),
+        ["allow"] => route.set("stop", true),
         [set, value_words @ ..] if set.starts_with("set-var") || set.starts_with("unset-var") => {
             let (what, name) = set.split_once('(').ok_or("a variable is needed")?;
             let name = sample::variable(name.trim_end_matches(')'))?;
@@ -252,12 +263,12 @@ fn rule(word: &Word, acls: &Acls) -> Result<Table, String> {
                 "set-var-fmt" => variables(&value_words.join(" "))?,
                 _ => String::new(),
             };
-            route.set("set-variable", format!("{{ {} = {} }}", quoted(&name), quoted(&value)));
+            route.named("set-variable", &name, &value);
             if what == "set-var" {
                 also(&mut route, &sample::presence(&value_words.join(" ")));
             }
         }
-        ["set-log-level", level] => route.set("log-level", quoted(log_level(level)?)),
+        ["set-log-level", level] => route.text("log-level", log_level(level)?),
         ["capture", what @ .., "len", length] => {
             route.set("capture", captured(&what.join(" "), length)?);
         }

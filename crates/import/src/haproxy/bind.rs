@@ -7,34 +7,28 @@ use evenkeel_model::CertificateFault;
 use super::keywords;
 use super::options::BIND_WITH_VALUE;
 use super::proxy::Word;
-use crate::draft::{Draft, Table};
-use crate::words::{address, duration, family, list, quoted, split_port};
+use crate::draft::{Draft, Table, Value};
+use crate::words::{address, duration, family, split_port};
 
-pub fn cookie(word: &Word, draft: &mut Draft) -> String {
-    let mut value = format!(
-        "{{ type = \"cookie\", name = {}",
-        quoted(word.words.get(1).map_or("SERVERID", String::as_str))
-    );
+pub fn cookie(word: &Word, draft: &mut Draft) -> Table {
     let mut rest = word.words.iter().skip(2);
     let mut method = "passive";
-    let mut keys = String::new();
+    let mut keys = Table::default();
     let mut domains = Vec::new();
     while let Some(option) = rest.next() {
         match option.as_str() {
             "insert" | "rewrite" | "prefix" => method = option,
-            "indirect" | "nocache" | "httponly" | "secure" | "postonly" => {
-                keys += &format!(", {option} = true")
-            }
-            "domain" => domains.push(quoted(rest.next().map_or("", String::as_str))),
+            "indirect" | "nocache" | "httponly" | "secure" | "postonly" => keys.set(option, true),
+            "domain" => domains.push(rest.next().map_or("", String::as_str)),
             "maxidle" | "maxlife" => {
                 let differs = "the cookie's date is written otherwise: clients that have one of HAProxy's are spread anew, once";
                 draft.note(word.line, option, differs);
                 let time = rest.next().and_then(|t| duration(t, "s")).unwrap_or_else(|| "1h".into());
-                keys += &format!(", max-{} = \"{time}\"", &option[3..]);
+                keys.text(&format!("max-{}", &option[3..]), &time);
             }
             "attr" => match rest.next().map(|a| a.to_lowercase()) {
                 Some(attribute) if attribute.starts_with("samesite=") => {
-                    keys += &format!(", samesite = {}", quoted(&attribute[9..]))
+                    keys.text("samesite", &attribute[9..]);
                 }
                 other => {
                     draft.left(word.line, "attr", format!("{}: not carried over", other.unwrap_or_default()))
@@ -45,10 +39,13 @@ pub fn cookie(word: &Word, draft: &mut Draft) -> String {
         }
     }
     if !domains.is_empty() {
-        keys += &format!(", domains = [{}]", domains.join(", "));
+        keys.texts("domains", &domains);
     }
-    value += &format!(", method = \"{method}\"{keys} }}");
-    value
+    let name = word.words.get(1).map_or("SERVERID", String::as_str);
+    let mut cookie = Table::default().with_text("type", "cookie").with_text("name", name);
+    cookie.text("method", method);
+    cookie.adopt(&keys);
+    cookie
 }
 
 /// A count with HAProxy's units.
@@ -157,7 +154,7 @@ impl Versions {
     fn fill(&self, tls: &mut Table) {
         let own = ["min-version", "max-version"].iter().any(|key| tls.get(key).is_some());
         for line in self.0.lines.iter().filter(|_| !own) {
-            tls.set(&line.key, line.value.clone());
+            tls.put(line.clone());
         }
     }
 }
@@ -197,7 +194,7 @@ fn overlooked(given: &str) -> Result<Vec<&'static str>, String> {
 
 pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut Draft) {
     let mut files: Vec<String> = Vec::new();
-    let mut auth: Vec<String> = Vec::new();
+    let mut auth = Table::default();
     let mut verify = String::new();
     let mut rest = word.words.iter().skip(2);
     while let Some(option) = rest.next() {
@@ -208,7 +205,7 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
         match option.as_str() {
             "ssl" | "defer-accept" | "tfo" | "transparent" | "v4v6" | "v6only" | "no-tls-tickets" => {}
             // Nothing but the protocol of `mode` is offered.
-            "no-alpn" => tls.set("alpn", "[]"),
+            "no-alpn" => tls.texts::<&str>("alpn", &[]),
             "crt" => {
                 let file = value();
                 let placed = draft.placed(draft.crt_base.clone(), &file, word.line, "crt");
@@ -240,25 +237,27 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
                         format!("{}: h2 and http/1.1 are the protocols that are offered", other.join(","));
                     draft.note(word.line, "alpn", why);
                 }
-                tls.set("alpn", list(&known));
+                tls.texts("alpn", &known);
             }
             "ssl-min-ver" | "ssl-max-ver" => Versions::told(option, &value(), tls, word.line, draft),
             flag if Versions::is_flag(flag) => Versions::told(flag, "", tls, word.line, draft),
-            "strict-sni" => tls.set("strict-sni", "true"),
+            "strict-sni" => tls.set("strict-sni", true),
             "ca-file" | "crl-file" => {
                 let file = value();
                 let placed = draft.placed(draft.ca_base.clone(), &file, word.line, option);
                 let key = option.trim_end_matches("-file");
-                auth.extend(placed.map(|file| format!("{key} = {}", quoted(&file))));
+                if let Some(file) = placed {
+                    auth.text(key, &file);
+                }
             }
             "verify" => verify = value(),
             "crt-ignore-err" => match overlooked(&value()) {
-                Ok(faults) => auth.push(format!("ignore = {}", list(&faults))),
+                Ok(faults) => auth.texts("ignore", &faults),
                 Err(why) => draft.left(word.line, "crt-ignore-err", why),
             },
             "accept-proxy" => more.set_with(
                 "proxy-protocol-from",
-                list(&["0.0.0.0/0", "::/0"]),
+                Value::texts(["0.0.0.0/0", "::/0"]),
                 "name the networks that really send it",
             ),
             "name" | "backlog" | "id" | "nice" | "process" | "thread" | "level" | "mode" | "user" | "uid"
@@ -270,7 +269,7 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
             "mss" => {
                 let given = value();
                 match given.parse::<u16>().ok().filter(|mss| (88..=32767).contains(mss)) {
-                    Some(mss) => more.set("tcp-mss", mss.to_string()),
+                    Some(mss) => more.set("tcp-mss", mss),
                     None => draft.left(
                         word.line,
                         "mss",
@@ -305,25 +304,17 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
         }
     }
     draft.versions.fill(tls);
-    if !files.is_empty() {
-        let known = tls.get("certificates").map(str::to_owned);
-        let new = list(&files);
-        tls.set(
-            "certificates",
-            match known {
-                Some(known) => format!("{}, {}", known.trim_end_matches(']'), new.trim_start_matches('[')),
-                None => new,
-            },
-        );
+    for file in files {
+        tls.push("certificates", Value::text(file));
     }
     client_auth(&verify, auth, word, tls, draft);
 }
 
 /// What clients must show: nothing, unless `verify` says so.
-fn client_auth(verify: &str, mut auth: Vec<String>, word: &Word, tls: &mut Table, draft: &mut Draft) {
-    let has_authority = auth.iter().any(|key| key.starts_with("ca = "));
+fn client_auth(verify: &str, mut auth: Table, word: &Word, tls: &mut Table, draft: &mut Draft) {
+    let has_authority = auth.has("ca");
     match verify {
-        "" | "none" if auth.is_empty() => {}
+        "" | "none" if auth.lines.is_empty() => {}
         "" | "none" => {
             draft.remark(word.line, "verify", "clients are asked for no certificate without verify required")
         }
@@ -331,10 +322,10 @@ fn client_auth(verify: &str, mut auth: Vec<String>, word: &Word, tls: &mut Table
             let why = "a certificate of clients is asked for, and no ca-file says who vouches for it";
             draft.wrong(word.line, "verify", why);
         }
-        "required" => tls.set("client-auth", format!("{{ {} }}", auth.join(", "))),
+        "required" => tls.set("client-auth", auth),
         "optional" => {
-            auth.push("mode = \"optional\"".into());
-            tls.set("client-auth", format!("{{ {} }}", auth.join(", ")));
+            auth.text("mode", "optional");
+            tls.set("client-auth", auth);
         }
         other => {
             draft.wrong(word.line, "verify", format!("unknown word '{other}': none, optional or required"))

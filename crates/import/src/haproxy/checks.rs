@@ -5,7 +5,6 @@ pub mod steps;
 use super::options::DefaultServers;
 use super::proxy::{Proxy, Word};
 use crate::draft::{Draft, Table};
-use crate::words::quoted;
 
 /// What a proxy's servers are asked.
 pub fn check(proxy: &Proxy, draft: &mut Draft) -> Table {
@@ -37,7 +36,7 @@ pub fn check(proxy: &Proxy, draft: &mut Draft) -> Table {
             check.text("type", "mysql");
             check.text("user", user);
             if rest == ["pre-41"] {
-                check.set("old", "true");
+                check.set("old", true);
             }
         }
         ["pgsql-check"] => check.text("type", "postgresql"),
@@ -95,7 +94,7 @@ fn request(words: &[&str], check: &mut Table) {
 fn fields(check: &mut Table, version: &str) {
     let is_11 = version.starts_with("HTTP/1.1");
     // 1.1 is what is spoken where nothing is written.
-    if !is_11 || check.get("version").is_some() {
+    if !is_11 || check.has("version") {
         check.text("version", if is_11 { "1.1" } else { "1.0" });
     }
     for field in version.split("\r\n").skip(1) {
@@ -109,14 +108,7 @@ fn header(check: &mut Table, name: &str, value: &str) {
     if name.eq_ignore_ascii_case("host") {
         return check.text("host", value);
     }
-    extend(check, "headers", &format!("{} = {}", quoted(name), quoted(value)));
-}
-
-/// One more entry of a table or list in a line.
-fn extend(check: &mut Table, key: &str, entry: &str) {
-    let (open, close) = if key == "steps" { ('[', ']') } else { ('{', '}') };
-    let known = check.get(key).map(|old| format!("{}, ", old[1..old.len() - 1].trim()));
-    check.set(key, format!("{open} {}{entry} {close}", known.unwrap_or_default()));
+    check.add_name("headers", name, value);
 }
 
 /// An option that says how servers are checked.
@@ -189,11 +181,10 @@ fn requests(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
         }
     }
     if texts.names_server {
-        check.set("fill-in", "true");
+        check.set("fill-in", true);
     }
     if !further.is_empty() {
-        let each: Vec<String> = further.iter().map(Table::inline).collect();
-        check.set("then", format!("[{}]", each.join(", ")));
+        check.set("then", further);
     }
 }
 
@@ -232,7 +223,7 @@ fn expect(words: &[&str], check: &mut Table) -> Result<(), String> {
         None => Ok(()),
         Some(_) => Err("a request has one expectation of this kind: write one regular expression".to_owned()),
     };
-    let asks_status = check.get("status").is_some();
+    let asks_status = check.has("status");
     match what {
         ["status", status] => check.text("status", &if not { others(status)? } else { (*status).to_owned() }),
         ["rstatus", regex] => check.text("status", &statuses(regex, not)?),
@@ -300,7 +291,7 @@ fn expect_header(listed: bool, not: bool, words: &[&str], check: &mut Table) -> 
         _ => return Err("a header is expected by its whole name, and its value by one text".into()),
     };
     let key = if not { "refuse-headers-regex" } else { "expect-headers-regex" };
-    extend(check, key, &format!("{} = {}", quoted(name), quoted(&regex)));
+    check.add_name(key, name, &regex);
     Ok(())
 }
 
@@ -406,10 +397,10 @@ fn connect_again(proxy: &Proxy, words: &[&str], texts: &Texts, next: &mut Table)
             "port" => next.set("port", port(value(), texts)?),
             "addr" => next.text("address", value()),
             "send-proxy" => {
-                next.set("send-proxy", "true");
+                next.set("send-proxy", true);
                 next.text("send-proxy-version", "v1");
             }
-            "ssl" => next.set("tls", "true"),
+            "ssl" => next.set("tls", true),
             "sni" => next.text("sni", value()),
             other => return Err(format!("{other} is not carried over")),
         }
@@ -418,12 +409,12 @@ fn connect_again(proxy: &Proxy, words: &[&str], texts: &Texts, next: &mut Table)
 }
 
 /// A port by its number, or by a variable that has one.
-fn port(text: &str, texts: &Texts) -> Result<String, String> {
+fn port(text: &str, texts: &Texts) -> Result<u16, String> {
     let name = text.strip_prefix("var(").or_else(|| text.strip_prefix("int("));
     let name = name.and_then(|name| name.strip_suffix(')'));
     let known = name.map(|name| texts.variables.get(name).map_or(name, String::as_str));
     let port = known.unwrap_or(text);
-    port.parse::<u16>().map(|port| port.to_string()).map_err(|_| format!("{text} is no port"))
+    port.parse().map_err(|_| format!("{text} is no port"))
 }
 
 /// What is expected, without the words about how it is told; whether it must not come, and how many bytes
@@ -486,7 +477,7 @@ fn others(statuses: &str) -> Result<String, String> {
 fn connect(words: &[&str], check: &mut Table, texts: &Texts) -> Result<(), String> {
     // Without `default` nothing of the server's own way to be checked holds.
     if !words.contains(&"default") && !words.contains(&"send-proxy") {
-        check.set("send-proxy", "false");
+        check.set("send-proxy", false);
     }
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
@@ -496,14 +487,13 @@ fn connect(words: &[&str], check: &mut Table, texts: &Texts) -> Result<(), Strin
             "comment" => drop(value()),
             "port" => check.set("port", port(value(), texts)?),
             "addr" => check.text("address", value()),
-            "send-proxy" => check.set("send-proxy", "true"),
+            "send-proxy" => check.set("send-proxy", true),
             "ssl" => {
-                let sni = check.get("tls").is_some_and(|t| t.contains("sni"));
-                if !sni {
-                    check.set("tls", "{ verify = false }");
+                if !check.has("tls") {
+                    check.set("tls", Table::default().with("verify", false));
                 }
             }
-            "sni" => check.set("tls", format!("{{ verify = false, sni = {} }}", quoted(value()))),
+            "sni" => check.set("tls", Table::default().with("verify", false).with_text("sni", value())),
             other => return Err(format!("{other} is not carried over")),
         }
     }
@@ -529,7 +519,7 @@ fn conversation(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
             ["connect", rest @ ..] if begun => {
                 let mut next = Table::default();
                 connect_again(proxy, rest, &texts, &mut next)
-                    .map(|()| extend(check, "steps", &format!("{{ connect = {} }}", next.inline())))
+                    .map(|()| check.push("steps", Table::default().with("connect", next)))
             }
             ["connect", rest @ ..] => connect(rest, check, &texts),
             ["send", text] | ["send", text, "comment", _] => step(check, "send", text),
@@ -567,16 +557,17 @@ fn conversation(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
         }
     }
     if texts.names_server {
-        check.set("fill-in", "true");
+        check.set("fill-in", true);
     }
 }
 
 /// What must not come.
 fn refuse(check: &mut Table, key: &str, text: &str, within: Option<usize>) -> Result<(), String> {
     if let Some(count) = within {
-        extend(check, "steps", &format!("{{ within = {} }}", count.clamp(1, 65_536)));
+        let count = u32::try_from(count).unwrap_or(u32::MAX).clamp(1, 65_536);
+        check.push("steps", Table::default().with("within", count));
     }
-    extend(check, "steps", &format!("{{ {key} = {} }}", quoted(text)));
+    check.push("steps", Table::default().with_text(key, text));
     Ok(())
 }
 
@@ -588,6 +579,6 @@ fn step(check: &mut Table, key: &str, text: &str) -> Result<(), String> {
         let digits: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
         return step(check, &format!("{key}-hex"), &digits);
     }
-    extend(check, "steps", &format!("{{ {key} = {} }}", quoted(text)));
+    check.push("steps", Table::default().with_text(key, text));
     Ok(())
 }

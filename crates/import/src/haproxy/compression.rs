@@ -2,7 +2,6 @@
 
 use super::proxy::{Proxy, Word};
 use crate::draft::{Draft, Table};
-use crate::words::list;
 
 const CODINGS: &[&str] = &["gzip", "deflate", "raw-deflate", "identity"];
 
@@ -18,7 +17,7 @@ impl Proxy {
     /// What the section says of its answers.
     pub fn compression(&self, table: &mut Table, draft: &mut Draft) {
         let (mut codings, mut types): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
-        let mut more = Vec::new();
+        let mut more = Table::default();
         for word in self.all("compression").filter(|word| !is_of_requests(word)) {
             let values = word.words.get(2..).unwrap_or_default().iter().map(String::as_str);
             match word.arg(1) {
@@ -36,9 +35,11 @@ impl Proxy {
                 "type" | "type-res" => types.extend(values),
                 "minsize-res" => {
                     let size = word.arg(2).parse::<u64>().ok();
-                    more.extend(size.map(|size| format!("min-size = \"{size}B\"")));
+                    if let Some(size) = size {
+                        more.text("min-size", &format!("{size}B"));
+                    }
                 }
-                "offload" => more.push("offload = true".to_owned()),
+                "offload" => more.set("offload", true),
                 "direction" => {}
                 other => {
                     let expected = "'algo', 'type', 'direction' or 'offload'";
@@ -52,10 +53,10 @@ impl Proxy {
         if types.is_empty() {
             types.push("*");
         }
-        let keys = [format!("codings = {}", list(&codings)), format!("types = {}", list(&types))];
-        table.set(
-            "compression",
-            format!("{{ {} }}", keys.into_iter().chain(more).collect::<Vec<_>>().join(", ")),
-        );
+        let mut keys = Table::default();
+        keys.texts("codings", &codings);
+        keys.texts("types", &types);
+        keys.adopt(&more);
+        table.set("compression", keys);
     }
 }

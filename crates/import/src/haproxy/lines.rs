@@ -3,7 +3,6 @@
 use super::proxy::{Proxy, Word};
 use super::sample;
 use crate::draft::{Draft, Table};
-use crate::words::quoted;
 
 /// HAProxy's short names, and what stands for them in lines.
 const NAMES: &[(&str, &str)] = &[
@@ -171,7 +170,7 @@ impl Proxy {
             _ => return,
         };
         match line(&text) {
-            Ok(text) => table.set("log-format", quoted(&text)),
+            Ok(text) => table.text("log-format", &text),
             Err(why) => draft.left(number, &format!("log-format {text}"), why),
         }
     }

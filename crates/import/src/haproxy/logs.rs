@@ -132,7 +132,7 @@ impl LogTarget {
         if let Some(tag) = tag {
             table.text("tag", tag);
         }
-        table.set("facility", self.facility.to_string());
+        table.set("facility", self.facility);
         for (key, level, usual) in [("level", self.level, 7), ("gravest", self.gravest, 0)] {
             if level != usual {
                 table.text(key, SEVERITIES[usize::from(level) % 8]);
@@ -148,15 +148,14 @@ impl LogTarget {
             }
         }
         if self.length != 0 {
-            table.set("length", self.length.to_string());
+            table.set("length", self.length as i64);
         }
         table
     }
 }
 
-fn list(targets: &[LogTarget], tag: Option<&str>, global: &Global) -> String {
-    let each: Vec<String> = targets.iter().map(|target| target.table(tag, global).inline()).collect();
-    format!("[{}]", each.join(", "))
+fn tables(targets: &[LogTarget], tag: Option<&str>, global: &Global) -> Vec<Table> {
+    targets.iter().map(|target| target.table(tag, global)).collect()
 }
 
 impl Proxy {
@@ -183,8 +182,8 @@ impl Proxy {
     pub fn service_logs(&self, table: &mut Table, draft: &Draft) {
         let targets = self.logs(&draft.logs);
         let tag = self.last("log-tag").map(|w| w.arg(1));
-        let wanted = list(&targets, tag, &draft.logs);
-        if wanted != list(&draft.process_logs, None, &draft.logs) {
+        let wanted = tables(&targets, tag, &draft.logs);
+        if wanted != tables(&draft.process_logs, None, &draft.logs) {
             table.set("log", wanted);
         }
         let flags = [
@@ -193,9 +192,9 @@ impl Proxy {
             ("trouble-is-error", "log-separate-errors"),
         ];
         let flags = flags.iter().filter(|(_, option)| self.option(option).is_some());
-        let flags: Vec<String> = flags.map(|(key, _)| format!("{key} = true")).collect();
-        if !flags.is_empty() {
-            table.set("log-lines", format!("{{ {} }}", flags.join(", ")));
+        let lines = flags.fold(Table::default(), |lines, (key, _)| lines.with(key, true));
+        if !lines.lines.is_empty() {
+            table.set("log-lines", lines);
         }
     }
 }
@@ -236,11 +235,11 @@ pub fn of_all(proxies: &[Proxy], draft: &mut Draft) {
     let plain = process.first().filter(|first| first.is_plain(&global));
     if let Some(first) = plain {
         draft.global("log").text("access", &first.to());
-        draft.global("log").set("facility", first.facility.to_string());
+        draft.global("log").set("facility", first.facility);
     }
     let others = &process[usize::from(plain.is_some())..];
     if !others.is_empty() {
-        draft.global("log").set("also", list(others, None, &global));
+        draft.global("log").set("also", tables(others, None, &global));
     }
     draft.process_logs = process;
 }
@@ -268,7 +267,6 @@ impl Global {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::{quoted, unquoted};
 
     fn words(text: &str) -> Vec<String> {
         text.split_whitespace().map(str::to_owned).collect()
@@ -316,7 +314,7 @@ mod tests {
     fn the_name_of_the_machine_is_sent_where_it_is_wanted() {
         let named = Global { host_name: Some(Some("box".into())), ..Global::default() };
         let table = target(&words("log 192.0.2.1 local0")).unwrap().table(None, &named);
-        assert_eq!(table.get("header").map(unquoted).as_deref(), Some("rfc3164"));
-        assert_eq!(table.get("host-name"), Some(quoted("box").as_str()));
+        assert_eq!(table.text_of("header"), Some("rfc3164"));
+        assert_eq!(table.text_of("host-name"), Some("box"));
     }
 }

@@ -6,9 +6,10 @@ use super::answers;
 use super::bind::{bind_options, both_families, cookie, gathered, size, vip};
 use super::condition::Acls;
 use super::options::DefaultServers;
+use super::replies::Page;
 use super::{keywords, places, run, server};
-use crate::draft::{Draft, Pool, Service, Table};
-use crate::words::{duration, list, name, quoted, split_port, with_port};
+use crate::draft::{Draft, Line, Pool, Service, Table, Value, status};
+use crate::words::{duration, name, split_port, with_port};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SectionKind {
@@ -125,7 +126,7 @@ impl Proxy {
     }
 
     /// TCP keep-alive on one side, `cli` or `srv`: the option, with its times and number.
-    fn tcp_keep_alive(&self, side: &str) -> Option<String> {
+    fn tcp_keep_alive(&self, side: &str) -> Option<Table> {
         self.option("tcpka").or_else(|| self.option(&format!("{side}tcpka")))?;
         let word = |end: &str| self.last(&format!("{side}tcpka-{end}")).map(|word| word.arg(1));
         let mut asked = Table::default();
@@ -135,9 +136,9 @@ impl Proxy {
             }
         }
         if let Some(count) = word("cnt") {
-            asked.set("probes", count);
+            asked.number("probes", count);
         }
-        Some(if asked.lines.is_empty() { "{}".into() } else { asked.inline() })
+        Some(asked)
     }
 
     /// What cannot be right, whatever it becomes.
@@ -276,11 +277,11 @@ impl Proxy {
         self.balance(&mut pool, draft);
         self.persistence(&mut pool, draft);
         if let Some(word) = self.last("retries").and_then(|w| w.words.get(1)) {
-            pool.table.set("retries", word.clone());
+            pool.table.number("retries", word);
         }
         self.retry_on(&mut pool, draft);
         if self.option("abortonclose").is_some() {
-            pool.table.set("abort-on-close", "true");
+            pool.table.set("abort-on-close", true);
         }
         let defaults = DefaultServers::of(self);
         let backups =
@@ -318,14 +319,14 @@ impl Proxy {
     fn retry_on(&self, pool: &mut Pool, draft: &mut Draft) {
         let Some(word) = self.last("retry-on") else {
             if draft.run.is_some() && self.is_http() {
-                pool.table.set("retry-on", "[]");
+                pool.table.texts::<&str>("retry-on", &[]);
             }
             return;
         };
         let mut causes: Vec<&str> = Vec::new();
         for cause in &word.words[1..] {
             match cause.as_str() {
-                "none" => pool.table.set("retries", "0"),
+                "none" => pool.table.set("retries", 0u8),
                 "conn-failure" => {}
                 "empty-response" => causes.push("no-answer"),
                 "junk-response" => causes.push("bad-answer"),
@@ -339,9 +340,8 @@ impl Proxy {
                 other => draft.left(word.line, &format!("retry-on {other}"), "not carried over"),
             }
         }
-        let words: Vec<String> = causes.iter().map(|cause| format!("\"{cause}\"")).collect();
         let note = "only requests that may be sent twice (not POST)";
-        pool.table.set_with("retry-on", format!("[{}]", words.join(", ")), note);
+        pool.table.set_with("retry-on", Value::texts(&causes), note);
     }
 
     fn balance(&self, pool: &mut Pool, draft: &mut Draft) {
@@ -395,7 +395,7 @@ impl Proxy {
         }
         let factor = self.last("hash-balance-factor").and_then(|w| w.arg(1).parse::<u16>().ok());
         if let Some(factor) = factor.filter(|f| (101..=10_000).contains(f) && scheduler.ends_with("-hash")) {
-            pool.table.set("hash-balance-factor", factor.to_string());
+            pool.table.set("hash-balance-factor", factor);
         }
     }
 
@@ -416,14 +416,14 @@ impl Proxy {
         let expire = of_table("expire").and_then(|e| duration(&e, "ms"));
         let size = of_table("size").and_then(|text| Some(size(&text)?.clamp(16, 16_777_216)));
         let entries = |kind: &str, key: &str| {
-            let mut value = format!("{{ type = \"{kind}\"");
+            let mut value = Table::default().with_text("type", kind);
             if let Some(expire) = &expire {
-                value += &format!(", {key} = \"{expire}\"");
+                value.text(key, expire);
             }
             if let Some(size) = size {
-                value += &format!(", size = {size}");
+                value.set("size", size as i64);
             }
-            value + " }"
+            value
         };
         let balances_rdp =
             !self.is_http() && self.last("balance").is_some_and(|w| w.arg(1).starts_with("rdp-cookie"));
@@ -443,11 +443,7 @@ impl Proxy {
                     ("on" | "match", "ssl_fc_session_id") => entries("tls-session-id", "expire"),
                     ("on" | "match", "hdr" | "req.hdr") => {
                         let header = what.split_once('(').map_or("", |(_, h)| h.trim_end_matches(')'));
-                        entries("header", "expire").replacen(
-                            " }",
-                            &format!(", name = {} }}", quoted(header)),
-                            1,
-                        )
+                        entries("header", "expire").with_text("name", header)
                     }
                     ("store-request", _) => continue,
                     _ => {
@@ -468,7 +464,8 @@ impl Proxy {
         }
         if let Some(word) = self.last("appsession") {
             let name = word.words.get(1).map_or("", String::as_str);
-            pool.table.set("persistence", format!("{{ type = \"app-cookie\", name = {} }}", quoted(name)));
+            pool.table
+                .set("persistence", Table::default().with_text("type", "app-cookie").with_text("name", name));
         }
     }
 
@@ -527,19 +524,12 @@ impl Proxy {
         if self.is_http() {
             service.answer_routes = self.answer_routes(backends, acls, sees, draft);
         }
-        let names: Vec<Option<String>> =
-            service.routes.iter().map(|r| r.get("name").map(str::to_owned)).collect();
+        let names: Vec<Option<Value>> = service.routes.iter().map(|r| r.get("name").cloned()).collect();
         for (at, route) in service.routes.iter_mut().enumerate() {
-            let own = names[at].clone();
-            let twice = own.is_some() && names[..at].contains(&own);
-            if own.is_none() || twice {
-                let line = crate::draft::Line {
-                    key: "name".into(),
-                    value: quoted(&format!("rule-{}", at + 1)),
-                    comment: String::new(),
-                };
-                route.lines.retain(|l| l.key != "name");
-                route.lines.insert(0, line);
+            let twice = names[at].is_some() && names[..at].contains(&names[at]);
+            if names[at].is_none() || twice {
+                route.remove("name");
+                route.lines.insert(0, Line::new("name", Value::text(format!("rule-{}", at + 1))));
             }
         }
         self.own_or_named(&mut service, draft);
@@ -550,10 +540,10 @@ impl Proxy {
         self.timeouts(target, draft.run.is_some(), &mut service);
         // One with conditions is a rule, see `walk`.
         if self.is_http() && self.forwards_all(backends) {
-            service.table.set("forwarded", list(&["x-forwarded-for"]));
+            service.table.texts("forwarded", &["x-forwarded-for"]);
         }
         if self.is_http() && [Some(self), target].into_iter().flatten().any(|p| p.waits_for_body(draft)) {
-            service.table.set("wait-for-body", "true");
+            service.table.set("wait-for-body", true);
         }
         self.compression(&mut service.table, draft);
         if let Some(asked) = self.tcp_keep_alive("cli") {
@@ -563,52 +553,43 @@ impl Proxy {
             service.table.text("head-size", &evenkeel_model::format_size(size as u64));
         }
         if let Some(max) = self.last("maxconn") {
-            service.table.set("max-connections", max.arg(1));
+            service.table.number("max-connections", max.arg(1));
         }
         let mut pages = target.map_or_else(BTreeMap::new, |target| target.pages(draft));
         pages.extend(self.pages(draft));
         if !pages.is_empty() && self.is_http() {
-            let (written, files): (Vec<_>, Vec<_>) =
-                pages.iter().partition(|(_, page)| page.starts_with('{'));
-            let files: Vec<String> =
-                files.iter().map(|(s, file)| format!("{s} = {}", quoted(file))).collect();
-            let written: Vec<String> = written.iter().map(|(s, page)| format!("{s} = {page}")).collect();
-            for (key, each) in [("error-pages", files), ("error-answers", written)] {
-                if !each.is_empty() {
-                    service.table.set(key, format!("{{ {} }}", each.join(", ")));
-                }
-            }
+            own_pages(&pages, &mut service.table);
         }
         self.lines(&mut service.table, draft);
         self.service_logs(&mut service.table, draft);
         if self.is_http() && looks_at_address(&service) {
             // HAProxy compares paths and hosts as they came.
-            service.table.set("normalize", quoted("off"));
+            service.table.text("normalize", "off");
         }
         if self.is_http() && draft.run.is_some() {
             // What a frontend says counts for its clients.
             let loose = self.option("accept-invalid-http-request").is_some();
-            service.table.set("request-heads", quoted(if loose { "loose" } else { "wide" }));
+            service.table.text("request-heads", if loose { "loose" } else { "wide" });
         }
         if self.is_http() && self.closes_connections() {
-            service.table.set("close-after-answer", "true");
+            service.table.set("close-after-answer", true);
         }
-        more.lines.iter().for_each(|l| service.table.set_with(&l.key, l.value.clone(), &l.comment));
+        service.table.adopt(&more);
         self.what_is_left(draft);
         if plain.is_empty() {
-            service.table.set("tls", tls.inline());
+            service.table.set("tls", tls);
             service.vips = gathered(&secret);
         } else if secret.is_empty() {
             service.vips = gathered(&plain);
         } else if let Some(ports) = ports_of_tls(&plain, &secret).filter(|_| !by_sockets) {
-            tls.set("ports", format!("[{ports}]"));
-            service.table.set("tls", tls.inline());
+            tls.set("ports", Value::List(ports.into_iter().map(Value::from).collect()));
+            service.table.set("tls", tls);
             plain.extend(secret);
             service.vips = gathered(&plain);
         } else if !by_sockets {
             // A port that is plain at one address and TLS at another.
-            tls.set("vips", list(&gathered(&secret)));
-            service.table.set("tls", tls.inline());
+            tls.texts("vips", &gathered(&secret));
+            service.table.set("tls", tls);
             service.vips = gathered(&plain);
             service.vips.extend(gathered(&secret));
         } else {
@@ -624,7 +605,7 @@ impl Proxy {
             second.name = draft.fresh(&format!("{}-tls", second.name));
             second.table.comments = vec!["The same with TLS.".into()];
             second.vips = gathered(&secret);
-            second.table.set("tls", tls.inline());
+            second.table.set("tls", tls);
             draft.services.push(second);
             return;
         }
@@ -644,16 +625,12 @@ impl Proxy {
             Some(named) => service.pool = Some(named),
             None => {
                 // Routes may answer everything; what they do not has no server.
-                let first =
-                    service.routes.iter().find_map(|r| r.get("pool").map(|p| p.trim_matches('"').to_owned()));
+                let first = service.routes.iter().find_map(|r| r.text_of("pool").map(str::to_owned));
                 match first {
                     Some(pool) => {
-                        let mut last = Table {
-                            comments: vec!["What no rule takes had no backend.".into()],
-                            lines: Vec::new(),
-                        };
+                        let mut last = Table::commented(vec!["What no rule takes had no backend.".into()]);
                         last.text("name", "no-backend");
-                        last.set("deny", if self.is_http() { "{ status = 503 }" } else { "{}" });
+                        last.set("deny", if self.is_http() { status(503) } else { Table::default() });
                         service.routes.push(last);
                         service.pool = Some(pool);
                     }
@@ -709,7 +686,7 @@ impl Proxy {
 }
 
 /// The ports that speak TLS, in a list, where none of them is plain at another address.
-fn ports_of_tls(plain: &[String], secret: &[String]) -> Option<String> {
+fn ports_of_tls(plain: &[String], secret: &[String]) -> Option<BTreeSet<u16>> {
     let ports = |vips: &[String]| -> Option<BTreeSet<u16>> {
         let mut all = BTreeSet::new();
         for vip in vips {
@@ -724,20 +701,37 @@ fn ports_of_tls(plain: &[String], secret: &[String]) -> Option<String> {
         Some(all)
     };
     let (plain, secret) = (ports(plain)?, ports(secret)?);
-    let each: Vec<String> = secret.iter().map(u16::to_string).collect();
-    plain.is_disjoint(&secret).then(|| each.join(", "))
+    plain.is_disjoint(&secret).then_some(secret)
 }
 
 /// Whether a route, or a line of the log, asks for path or host: what other spellings mean matters then.
 fn looks_at_address(service: &Service) -> bool {
     let routes = service.routes.iter().chain(&service.answer_routes);
     let lines = routes.chain([&service.table]).flat_map(|table| &table.lines);
-    lines.into_iter().any(|line| {
-        let asks = |word: &str| {
-            [format!("{word}("), format!("{word} "), format!("{{{word}")]
-                .iter()
-                .any(|w| line.value.contains(w))
-        };
-        asks("path") || asks("host")
-    })
+    let mut asks = false;
+    for line in lines {
+        line.value.for_each_text(&mut |text| {
+            for word in ["path", "host"] {
+                let spelt = [format!("{word}("), format!("{word} "), format!("{{{word}")];
+                asks |= spelt.iter().any(|spelt| text.contains(spelt));
+            }
+        });
+    }
+    asks
+}
+
+/// The pages of a service, files and those that are written out.
+fn own_pages(pages: &BTreeMap<String, Page>, table: &mut Table) {
+    let (mut files, mut written) = (Table::default(), Table::default());
+    for (status, page) in pages {
+        match page {
+            Page::File(file) => files.text(status, file),
+            page => written.set(status, page.answer().unwrap_or_default()),
+        }
+    }
+    for (key, each) in [("error-pages", files), ("error-answers", written)] {
+        if !each.lines.is_empty() {
+            table.set(key, each);
+        }
+    }
 }

@@ -5,20 +5,19 @@ use std::collections::BTreeMap;
 use super::condition::Acls;
 use super::proxy::Proxy;
 use super::sample::variables;
-use crate::draft::{Draft, ErrorFiles, Table};
-use crate::words::quoted;
+use crate::draft::{Draft, ErrorFiles, Table, Value};
 
 /// The file of those who want no answer at all.
-const NOTHING: &str = "/dev/null";
+pub const NOTHING: &str = "/dev/null";
 
 /// What a rule answers with.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Reply {
     pub status: String,
     /// The keys of `answer` but the status; none where the service's page for the status is meant.
-    pub keys: Option<Vec<String>>,
-    /// `NAME = VALUE` of headers.
-    pub headers: Vec<String>,
+    pub keys: Option<Table>,
+    /// Names and values of headers.
+    pub headers: Vec<(String, String)>,
     /// An empty error file: the connection closes.
     pub silent: bool,
 }
@@ -27,34 +26,34 @@ impl Reply {
     /// The words behind `return`, `deny` or `tarpit`.
     pub fn read(words: &[&str], status: &str, acls: &Acls) -> Result<Reply, String> {
         let mut reply = Reply { status: status.into(), ..Reply::default() };
-        let (mut keys, mut named) = (Vec::new(), None);
+        let (mut keys, mut named) = (Table::default(), None);
         let (mut content, mut pages) = (false, false);
         let mut rest = words.iter();
         while let Some(word) = rest.next() {
             let mut value = || rest.next().copied().unwrap_or("");
             match *word {
                 "status" | "deny_status" => reply.status = value().into(),
-                "string" => keys.push(format!("body = {}", quoted(value()))),
-                "lf-string" => keys.extend(with_variables(value())?),
-                "file" => keys.push(format!("file = {}", quoted(value()))),
+                "string" => keys.text("body", value()),
+                "lf-string" => with_variables(&mut keys, value())?,
+                "file" => keys.text("file", value()),
                 "errorfile" => {
                     let file = value();
                     reply.silent = file == NOTHING;
-                    keys.push(format!("file = {}", quoted(file)));
+                    keys.text("file", file);
                 }
                 "lf-file" => {
                     let file = value();
                     let text = acls.files.get(file).ok_or(
                         "a file with variables has other variables here: see `answer`, or `evenkeel haproxy`",
                     )?;
-                    keys.extend(with_variables(text)?);
+                    with_variables(&mut keys, text)?;
                 }
                 "errorfiles" => named = Some(value()),
                 "default-errorfiles" => pages = true,
-                "content-type" => keys.push(format!("content-type = {}", quoted(value()))),
+                "content-type" => keys.text("content-type", value()),
                 "hdr" => {
-                    let name = value();
-                    reply.headers.push(format!("{} = {}", quoted(name), quoted(&variables(value())?)));
+                    let name = value().to_owned();
+                    reply.headers.push((name, variables(value())?));
                 }
                 other => return Err(format!("{other} is not carried over")),
             }
@@ -65,7 +64,9 @@ impl Reply {
             // What a section does not have is as usual.
             let file = files.iter().rfind(|(status, _)| *status == reply.status);
             reply.silent = file.is_some_and(|(_, file)| file == NOTHING);
-            keys.extend(file.map(|(_, file)| format!("file = {}", quoted(file))));
+            if let Some((_, file)) = file {
+                keys.text("file", file);
+            }
             pages |= file.is_none();
         }
         if content && !pages {
@@ -81,32 +82,38 @@ impl Reply {
     }
 
     /// What `return` with these words does: a key of a route, with its value.
-    pub fn returned(&self, words: &[&str]) -> (&'static str, String) {
+    pub fn returned(&self, words: &[&str]) -> (&'static str, Table) {
         let own = words.contains(&"default-errorfiles") || words.contains(&"errorfiles");
         match &self.keys {
-            _ if self.silent => ("deny", "{ silent = true }".into()),
+            _ if self.silent => ("deny", Table::default().with("silent", true)),
             // The service's page for the status.
-            None if own => ("deny", format!("{{ status = {} }}", self.status)),
+            None if own => ("deny", self.only_status()),
             _ => ("answer", self.answer()),
         }
     }
 
     pub fn add_headers(&self, key: &str, route: &mut Table) {
         if !self.headers.is_empty() {
-            route.set(key, format!("{{ {} }}", self.headers.join(", ")));
+            route.set(key, Value::names(self.headers.iter().cloned()));
         }
     }
 
     /// As the value of `answer`.
-    pub fn answer(&self) -> String {
-        let status = format!("status = {}", self.status);
-        let keys = self.keys.iter().flatten().cloned();
-        format!("{{ {} }}", std::iter::once(status).chain(keys).collect::<Vec<_>>().join(", "))
+    pub fn answer(&self) -> Table {
+        let mut answer = self.only_status();
+        self.keys.iter().for_each(|keys| answer.adopt(keys));
+        answer
+    }
+
+    pub fn only_status(&self) -> Table {
+        Table::default().with_number("status", &self.status)
     }
 }
 
-fn with_variables(text: &str) -> Result<[String; 2], String> {
-    Ok([format!("body = {}", quoted(&variables(text)?)), "variables = true".into()])
+fn with_variables(keys: &mut Table, text: &str) -> Result<(), String> {
+    keys.text("body", &variables(text)?);
+    keys.set("variables", true);
+    Ok(())
 }
 
 /// A line of an `http-errors` section.
@@ -123,6 +130,31 @@ pub fn line(words: &[String], files: &mut ErrorFiles) -> Result<(), String> {
 /// Statuses that rules alone answer with: their pages may have variables.
 const OF_RULES: &[&str] = &["200", "401", "403", "404", "407", "410", "422", "425", "429"];
 
+/// What a service answers by itself with a status.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Page {
+    /// A whole HTTP answer.
+    File(String),
+    /// Somewhere else, with a status.
+    Redirect { status: u16, to: String },
+    /// The keys of `error-answers`.
+    Written(Table),
+}
+
+impl Page {
+    /// As `error-answers` has it, but for files.
+    pub fn answer(&self) -> Option<Table> {
+        match self {
+            Page::File(_) => None,
+            Page::Redirect { status, to } => {
+                let headers = Table::default().with_text("Location", to);
+                Some(Table::default().with("status", *status).with("headers", headers))
+            }
+            Page::Written(keys) => Some(keys.clone()),
+        }
+    }
+}
+
 impl Proxy {
     /// `http-error` whose texts have variables, by status.
     pub fn pages_with_variables(&self) -> BTreeMap<String, Vec<String>> {
@@ -138,9 +170,8 @@ impl Proxy {
         all
     }
 
-    /// The files of its own answers, by status; the last word on each counts. One that begins with a brace
-    /// is written out, as `error-answers` has it.
-    pub fn pages(&self, draft: &mut Draft) -> BTreeMap<String, String> {
+    /// Its own answers, by status; the last word on each counts.
+    pub fn pages(&self, draft: &mut Draft) -> BTreeMap<String, Page> {
         let mut pages = BTreeMap::new();
         for word in &self.words {
             let words: Vec<&str> = word.words.iter().map(String::as_str).collect();
@@ -148,13 +179,16 @@ impl Proxy {
                 let files =
                     draft.errors.get(name).ok_or_else(|| format!("there is no http-errors {name}"))?;
                 let wanted = files.iter().filter(|(s, _)| only.is_empty() || only.contains(&s.as_str()));
-                Ok(wanted.cloned().collect::<Vec<_>>())
+                let page = |(status, file): &(String, String)| (status.clone(), Page::File(file.clone()));
+                Ok(wanted.map(page).collect::<Vec<_>>())
             };
             let found = match words.as_slice() {
-                ["errorfile", status, file] => Ok(vec![((*status).to_owned(), (*file).to_owned())]),
+                ["errorfile", status, file] => {
+                    Ok(vec![((*status).to_owned(), Page::File((*file).to_owned()))])
+                }
                 ["errorfiles", name, only @ ..] => section(name, only),
                 ["http-error", "status", status, "errorfile", file] => {
-                    Ok(vec![((*status).to_owned(), (*file).to_owned())])
+                    Ok(vec![((*status).to_owned(), Page::File((*file).to_owned()))])
                 }
                 ["http-error", "status", status, "errorfiles", name] => section(name, &[status]),
                 ["http-error", "status", status, "default-errorfiles"] => {
@@ -184,16 +218,15 @@ impl Proxy {
     }
 }
 
-type Written = Result<Vec<(String, String)>, String>;
+type Written = Result<Vec<(String, Page)>, String>;
 
 fn redirected(status: &str, place: &str, with: u16) -> Written {
-    let page = format!("{{ status = {with}, headers = {{ Location = {} }} }}", quoted(place));
-    Ok(vec![(status.to_owned(), page)])
+    Ok(vec![(status.to_owned(), Page::Redirect { status: with, to: place.to_owned() })])
 }
 
 /// `http-error` with its content.
 fn written(status: &str, words: &[&str]) -> Written {
-    let (mut keys, mut headers) = (Vec::new(), Vec::new());
+    let (mut keys, mut headers) = (Table::default(), Vec::new());
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let mut value = || rest.next().copied().unwrap_or("");
@@ -202,27 +235,27 @@ fn written(status: &str, words: &[&str]) -> Written {
                 Err("pages of errors have no variables: write a rule with return, or a constant text"
                     .to_owned())
             }
-            false => Ok(quoted(text)),
+            false => Ok(text.to_owned()),
         };
         match *word {
-            "content-type" => keys.push(format!("content-type = {}", quoted(value()))),
-            "string" => keys.push(format!("body = {}", quoted(value()))),
-            "lf-string" => keys.push(format!("body = {}", constant(value())?)),
+            "content-type" => keys.text("content-type", value()),
+            "string" => keys.text("body", value()),
+            "lf-string" => keys.text("body", &constant(value())?),
             "hdr" => {
-                let name = value();
-                headers.push(format!("{} = {}", quoted(name), constant(value())?));
+                let name = value().to_owned();
+                headers.push((name, constant(value())?));
             }
             other => return Err(format!("{other}: write the page as errorfile, a whole HTTP answer")),
         }
     }
     // One that says nothing is an answer all the same.
-    if keys.is_empty() && headers.is_empty() {
-        headers.push("Cache-Control = \"no-cache\"".to_owned());
+    if keys.lines.is_empty() && headers.is_empty() {
+        keys.set("headers", Table::default().with_text("Cache-Control", "no-cache"));
     }
     if !headers.is_empty() {
-        keys.push(format!("headers = {{ {} }}", headers.join(", ")));
+        keys.set("headers", Value::names(headers));
     }
-    Ok(vec![(status.to_owned(), format!("{{ {} }}", keys.join(", ")))])
+    Ok(vec![(status.to_owned(), Page::Written(keys))])
 }
 
 #[cfg(test)]
@@ -231,14 +264,16 @@ mod tests {
 
     #[test]
     fn pages_that_are_written_out() {
-        let page =
-            |words: &str| written("503", &words.split(' ').collect::<Vec<_>>()).map(|p| p[0].1.clone());
+        let page = |words: &str| {
+            written("503", &words.split(' ').collect::<Vec<_>>()).map(|p| p[0].1.answer().unwrap().inline())
+        };
         assert_eq!(
             page("content-type text/plain string d hdr X-A b").as_deref(),
             Ok("{ content-type = \"text/plain\", body = \"d\", headers = { \"X-A\" = \"b\" } }")
         );
         assert!(page("lf-string %[path]").is_err() && page("file /x").is_err());
         let (status, page) = &redirected("503", "/s", 302).unwrap()[0];
+        let page = page.answer().unwrap().inline();
         assert_eq!((status.as_str(), page.contains("Location = \"/s\"")), ("503", true), "{page}");
     }
 
@@ -248,7 +283,7 @@ mod tests {
         acls.errors.insert("e".into(), vec![("404".into(), "/e/404.http".into())]);
         acls.files.insert("/f".into(), "at %[path]".into());
         let read = |words: &str, status: &str| {
-            Reply::read(&words.split(' ').collect::<Vec<_>>(), status, &acls).map(|r| r.answer())
+            Reply::read(&words.split(' ').collect::<Vec<_>>(), status, &acls).map(|r| r.answer().inline())
         };
         for (words, expect) in [
             ("status 404 errorfiles e", "{ status = 404, file = \"/e/404.http\" }"),

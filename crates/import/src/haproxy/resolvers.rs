@@ -1,7 +1,7 @@
 //! `resolvers` sections, and what servers say of their names.
 
-use crate::draft::{Draft, Table};
-use crate::words::{address, duration, quoted, split_port};
+use crate::draft::{Draft, Table, Value};
+use crate::words::{address, duration, split_port};
 
 /// One line of a section. There is one resolver here: what the first section says of a key holds.
 pub fn line(words: &[String], number: usize, draft: &mut Draft) {
@@ -14,12 +14,10 @@ pub fn line(words: &[String], number: usize, draft: &mut Draft) {
         ("nameserver", _) => match split_port(word(2)) {
             (host, Some(port)) if address(host).is_some() => {
                 let host = address(host).unwrap_or_default();
-                let place = quoted(&crate::words::with_port(&host, port));
+                let place = Value::text(crate::words::with_port(&host, port));
                 let table = draft.global("resolver");
-                let known = table.get("name-servers").unwrap_or("[]").trim_matches(['[', ']']).to_owned();
-                if !known.split(", ").any(|k| k == place) {
-                    let all = if known.is_empty() { place } else { format!("{known}, {place}") };
-                    table.set("name-servers", format!("[{all}]"));
+                if !table.get("name-servers").is_some_and(|known| known.items().contains(&place)) {
+                    table.push("name-servers", place);
                 }
             }
             _ => draft.left(
@@ -30,10 +28,14 @@ pub fn line(words: &[String], number: usize, draft: &mut Draft) {
         },
         // That is the default.
         ("parse-resolv-conf", _) => {}
-        ("resolve_retries", retries) => first(draft, "retries", retries.into()),
+        ("resolve_retries", retries) => {
+            if !draft.global("resolver").has("retries") {
+                draft.global("resolver").number("retries", retries);
+            }
+        }
         ("accepted_payload_size", size) => {
             let size = size.parse::<u32>().unwrap_or(512).clamp(512, 8192);
-            first(draft, "udp-size", size.to_string());
+            first(draft, "udp-size", size.into());
         }
         // The time for one question; when the next one follows is the TTL's.
         ("timeout", "retry") => timed(draft, "timeout", word(2), number),
@@ -45,35 +47,33 @@ pub fn line(words: &[String], number: usize, draft: &mut Draft) {
                 return draft.left(number, "hold", format!("{} is no time", word(2)));
             };
             let table = draft.global("resolver");
-            let known = table.get("hold").unwrap_or("{}").trim_matches(['{', '}', ' ']).to_owned();
-            let own = format!("{status} = {}", quoted(&time));
-            if !known.contains(&format!("{status} = ")) {
-                let all = if known.is_empty() { own } else { format!("{known}, {own}") };
-                table.set("hold", format!("{{ {all} }}"));
+            let mut hold = table.get("hold").map_or(&[][..], Value::entries).to_vec();
+            if !hold.iter().any(|(known, _)| known == status) {
+                hold.push((status.to_owned(), Value::text(time)));
+                table.set("hold", Value::Table(hold));
             }
         }
         (other, _) => draft.left(number, other, "not carried over"),
     }
 }
 
-fn first(draft: &mut Draft, key: &str, value: String) {
+fn first(draft: &mut Draft, key: &str, value: Value) {
     let table = draft.global("resolver");
-    if table.get(key).is_none() {
+    if !table.has(key) {
         table.set(key, value);
     }
 }
 
 fn timed(draft: &mut Draft, key: &str, time: &str, number: usize) {
     match duration(time, "ms") {
-        Some(time) => first(draft, key, quoted(&time)),
+        Some(time) => first(draft, key, Value::text(time)),
         None => draft.left(number, "timeout", format!("{time} is no time")),
     }
 }
 
 /// Whether a server may begin without an address (`init-addr`).
 pub fn begins_without(options: &[String]) -> bool {
-    init(options)
-        .is_some_and(|words| words.iter().any(|w| w == "\"none\"" || w.starts_with(['"']) && is_ip(w)))
+    init(options).is_some_and(|words| words.iter().any(|w| w == "none" || is_ip(w)))
 }
 
 /// What HAProxy would not take as a value of these options.
@@ -85,17 +85,17 @@ pub fn unknown_word<'a>(option: &str, value: &'a str) -> Option<&'a str> {
     value.split(',').map(str::trim).find(|word| !known(word))
 }
 
-fn is_ip(quoted: &str) -> bool {
-    quoted.trim_matches('"').parse::<std::net::IpAddr>().is_ok()
+fn is_ip(word: &str) -> bool {
+    word.parse::<std::net::IpAddr>().is_ok()
 }
 
 fn init(options: &[String]) -> Option<Vec<String>> {
     let list = value(options, "init-addr")?;
     let words = list.split(',').filter_map(|word| match word.trim() {
-        "last" => Some("\"last\"".to_owned()),
-        "libc" => Some("\"lookup\"".to_owned()),
-        "none" => Some("\"none\"".to_owned()),
-        other => Some(quoted(&other.parse::<std::net::IpAddr>().ok()?.to_string())),
+        "last" => Some("last".to_owned()),
+        "libc" => Some("lookup".to_owned()),
+        "none" => Some("none".to_owned()),
+        other => Some(other.parse::<std::net::IpAddr>().ok()?.to_string()),
     });
     Some(words.collect())
 }
@@ -107,17 +107,17 @@ fn value<'a>(options: &'a [String], key: &str) -> Option<&'a str> {
 
 /// What a server that is written by name says of its answers.
 pub fn of_server(options: &[String], server: &mut Table) {
-    let mut keys = Vec::new();
+    let mut keys = Table::default();
     let prefer = value(options, "resolve-prefer");
     // HAProxy's own default, where it looks names up itself.
     let prefer = prefer.or_else(|| value(options, "resolvers").map(|_| "ipv6"));
     if prefer == Some("ipv6") {
-        keys.push("prefer = \"ipv6\"".to_owned());
+        keys.text("prefer", "ipv6");
     }
     if let Some(words) = init(options).filter(|words| !words.is_empty()) {
-        keys.push(format!("init = [{}]", words.join(", ")));
+        keys.texts("init", &words);
     }
-    if !keys.is_empty() {
-        server.set("resolve", format!("{{ {} }}", keys.join(", ")));
+    if !keys.lines.is_empty() {
+        server.set("resolve", keys);
     }
 }

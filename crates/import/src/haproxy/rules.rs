@@ -6,11 +6,11 @@ use evenkeel_model::LogLevel;
 
 use super::condition::Acls;
 use super::proxy::{Proxy, Word};
-use super::replies::Reply;
-use super::sample::{self, variables};
+use super::replies::{NOTHING, Page, Reply};
+use super::sample::{self, literal as constant, variables};
 use super::{access, answers, stats};
-use crate::draft::{Table, also};
-use crate::words::{list, literal, name, quoted};
+use crate::draft::{Table, Value, also, flag, status};
+use crate::words::{name, quoted};
 
 /// A level of log lines, which has the same name here.
 pub fn log_level(word: &str) -> Result<&'static str, String> {
@@ -44,13 +44,13 @@ pub fn rule(
                 "add-response-header",
                 table_of("WWW-Authenticate", &format!("Basic realm=\"{realm}\""))?,
             );
-            route.set("deny", "{ status = 401 }");
+            route.set("deny", status(401));
             also(&mut route, &condition);
             return Ok(Some(route));
         }
         let (auth, rest) = access::basic_auth(&condition, realm, &acls.userlists)?;
         if !rest.is_empty() {
-            route.set("when", literal(&rest));
+            route.when(&rest);
         }
         route.set("basic-auth", auth);
         return Ok(Some(route));
@@ -58,10 +58,17 @@ pub fn rule(
     if access::is_in(&condition) {
         return Err("http_auth is carried over with `http-request auth` alone".into());
     }
-    let set = |route: &mut Table, key: &str, value: String| {
+    let begin = |route: &mut Table| {
         if !condition.is_empty() {
-            route.set("when", literal(&condition));
+            route.when(&condition);
         }
+    };
+    let set = |route: &mut Table, key: &str, value: Value| {
+        begin(route);
+        route.set(key, value);
+    };
+    let set_table = |route: &mut Table, key: &str, value: Table| {
+        begin(route);
         route.set(key, value);
     };
     let table = table_of;
@@ -71,16 +78,17 @@ pub fn rule(
             if let Some(sample) = backend.strip_prefix("%[").and_then(|b| b.strip_suffix(']')) {
                 let asked = sample::looked_up(sample).ok_or("a backend by variable that no map names")?;
                 let sample::LookUp { key, file, matching, default } = asked?;
-                let mut keys =
-                    vec![format!("file = {}", quoted(&file)), format!("match = {}", quoted(matching))];
-                keys.push(format!("key = {}", quoted(&key)));
+                let mut map = Table::default();
+                map.text("file", &file);
+                map.text("match", matching);
+                map.text("key", &key);
                 if let Some(default) = default {
                     if !backends.contains_key(default.as_str()) {
                         return Err(format!("unable to find required use_backend: '{default}'"));
                     }
-                    keys.push(format!("default = {}", quoted(&name(&default))));
+                    map.text("default", &name(&default));
                 }
-                set(&mut route, "pool-map", format!("{{ {} }}", keys.join(", ")));
+                set_table(&mut route, "pool-map", map);
                 return Ok(Some(route));
             }
             let Some(target) = backends.get(backend) else {
@@ -88,9 +96,9 @@ pub fn rule(
             };
             route.text("name", &format!("to-{}", name(backend)));
             match target.takes_servers(acls.runs()) {
-                true => set(&mut route, "pool", quoted(&name(backend))),
+                true => set(&mut route, "pool", Value::text(name(backend))),
                 false if http => without_servers(target, acls, &condition, &mut route),
-                false => set(&mut route, "deny", if http { "{ status = 503 }" } else { "{}" }.into()),
+                false => set_table(&mut route, "deny", if http { status(503) } else { Table::default() }),
             }
         }
         ["http-request" | "tcp-request", rest @ ..]
@@ -101,14 +109,14 @@ pub fn rule(
         {
             let words = if rest[0] == "deny" && does[0] == "http-request" { &rest[1..] } else { &[][..] };
             let reply = Reply::read(words, "403", acls)?;
-            let status = format!("{{ status = {} }}", reply.status);
             match &reply.keys {
-                _ if does.contains(&"silent-drop") => set(&mut route, "deny", "{ vanish = true }".into()),
+                _ if does.contains(&"silent-drop") => set_table(&mut route, "deny", flag("vanish")),
                 _ if http && does.contains(&"reject") || reply.silent => {
-                    set(&mut route, "deny", "{ silent = true }".into())
+                    set_table(&mut route, "deny", flag("silent"))
                 }
-                Some(_) => set(&mut route, "answer", reply.answer()),
-                None => set(&mut route, "deny", if http { status } else { "{}".into() }),
+                Some(_) => set_table(&mut route, "answer", reply.answer()),
+                None if http => set_table(&mut route, "deny", reply.only_status()),
+                None => set_table(&mut route, "deny", Table::default()),
             }
             reply.add_headers("add-response-header", &mut route);
         }
@@ -118,20 +126,24 @@ pub fn rule(
             set(&mut route, "set-header", stats::way_in(secret, "metrics"));
             route.text("pool", stats::POOL);
         }
-        ["use-server", server] if !server.contains('%') => set(&mut route, "server", quoted(&name(server))),
-        ["block"] => set(&mut route, "deny", "{ status = 403 }".into()),
+        ["use-server", server] if !server.contains('%') => {
+            set(&mut route, "server", Value::text(name(server)))
+        }
+        ["block"] => set_table(&mut route, "deny", status(403)),
         ["http-request", "tarpit", rest @ ..] => {
             let reply = Reply::read(rest, "500", acls)?;
             if reply.keys.is_some() || !reply.headers.is_empty() {
                 return Err("a tarpit answers with the page of its status: see error-pages".into());
             }
-            let delay =
-                acls.tarpit.as_ref().map_or_else(String::new, |delay| format!("delay = {}, ", quoted(delay)));
-            set(&mut route, "tarpit", format!("{{ {delay}status = {} }}", reply.status));
+            let mut tarpit = Table::default();
+            if let Some(delay) = &acls.tarpit {
+                tarpit.text("delay", delay);
+            }
+            set_table(&mut route, "tarpit", tarpit.with_number("status", &reply.status));
         }
         ["http-request", "redirect", rest @ ..] | ["redirect", rest @ ..] => {
             let (place, text) = redirection(rest, "add-response-header", &mut route)?;
-            set(&mut route, "redirect", place);
+            set_table(&mut route, "redirect", place);
             if let Some(text) = text {
                 also(&mut route, &text);
             }
@@ -152,16 +164,16 @@ pub fn rule(
             if !crate::words::is_token(method) || ["HEAD", "CONNECT"].contains(&method) {
                 return Err(format!("{method} is no method that can be set"));
             }
-            set(&mut route, "rewrite-method", quoted(method));
+            set(&mut route, "rewrite-method", Value::text(method));
         }
         ["http-request", "set-src" | "set-dst" | "set-src-port" | "set-dst-port", ..]
         | ["tcp-request", _, "set-src" | "set-dst" | "set-src-port" | "set-dst-port", ..] => {
             let at = if does[0] == "tcp-request" { 2 } else { 1 };
             let key = address_key(does[at], does[1] == "connection");
-            set(&mut route, key, quoted(&sample::template(&does[at + 1..].join(" "))?));
+            set(&mut route, key, Value::text(sample::template(&does[at + 1..].join(" "))?));
         }
         ["http-request", "normalize-uri", normal @ ..] => {
-            set(&mut route, "rewrite-uri", quoted(&normalized(normal)?));
+            set(&mut route, "rewrite-uri", Value::text(normalized(normal)?));
         }
         // What it is about cannot fail here.
         ["http-request" | "http-response" | "http-after-response", "strict-mode", "on" | "off"] => {
@@ -174,27 +186,29 @@ pub fn rule(
         }
         ["http-request", "set-timeout", "server", time] => {
             let time = crate::words::duration(time, "ms").ok_or("the time is a number with a unit")?;
-            set(&mut route, "server-timeout", quoted(&time));
+            set(&mut route, "server-timeout", Value::text(time));
         }
-        ["http-request", "set-query", query] => set(&mut route, "rewrite-query", quoted(&variables(query)?)),
+        ["http-request", "set-query", query] => {
+            set(&mut route, "rewrite-query", Value::text(variables(query)?))
+        }
         ["http-request", "set-uri", text] if text.starts_with("http") && text.contains("://") => {
             let (_, rest) = text.split_once("://").unwrap_or_default();
             let (host, path) = rest.split_at(rest.find('/').ok_or("a URI with a host has a path")?);
             set(&mut route, "set-header", table("Host", host)?);
-            route.set("rewrite-uri", quoted(&variables(path)?));
+            route.text("rewrite-uri", &variables(path)?);
         }
         ["http-request", "set-uri" | "set-pathq", text] => {
-            set(&mut route, "rewrite-uri", quoted(&variables(text)?))
+            set(&mut route, "rewrite-uri", Value::text(variables(text)?))
         }
         ["http-request", "replace-uri" | "replace-pathq", regex, text] => {
             if text.contains("://") {
                 return Err("a URI with a host is not carried over: see set-header Host".into());
             }
             let value = format!("{{uri|{}}}", sample::replace_whole(regex, text)?);
-            set(&mut route, "rewrite-uri", quoted(&value));
+            set(&mut route, "rewrite-uri", Value::text(value));
         }
         ["monitor-uri", path] => {
-            set(&mut route, "answer", MONITOR.into());
+            set_table(&mut route, "answer", monitor());
             let at = path.split_once("://").and_then(|(_, rest)| Some((rest, rest.find('/')?)));
             let when = match at {
                 Some((rest, slash)) => {
@@ -207,11 +221,11 @@ pub fn rule(
         }
         ["http-request", "replace-path", regex, text] => {
             let value = format!("{{path|{}}}", sample::replace_whole(regex, text)?);
-            set(&mut route, "rewrite-path", quoted(&value));
+            set(&mut route, "rewrite-path", Value::text(value));
         }
         ["http-request", verb @ ("replace-header" | "replace-value"), name, regex, text] => {
             let value = format!("{{1|{}}}", replaced(verb, regex, text)?);
-            set(&mut route, "edit-header", format!("{{ {} = {} }}", quoted(name), quoted(&value)));
+            set(&mut route, "edit-header", Value::names([(*name, value)]));
         }
         ["http-request" | "http-response" | "http-after-response" | "tcp-request", rest @ ..]
             if rest.iter().take(2).any(|w| w.starts_with("set-var") || w.starts_with("unset-var")) =>
@@ -233,7 +247,7 @@ pub fn rule(
                 "unset-var" => String::new(),
                 _ => return Err("not carried over".into()),
             };
-            set(&mut route, "set-variable", format!("{{ {} = {} }}", quoted(&name), quoted(&value)));
+            set(&mut route, "set-variable", Value::names([(name.as_str(), value)]));
             if what == "set-var" {
                 also(&mut route, &sample::presence(&rest[1..].join(" ")));
             }
@@ -256,10 +270,10 @@ pub fn rule(
             if rest.iter().take(2).any(|w| w.starts_with("track-sc")) =>
         {
             let (table, when) = acls.counted.tracked(word)?;
-            set(&mut route, "track", quoted(&table));
+            set(&mut route, "track", Value::text(table));
             also(&mut route, &when);
             if let Some(variable) = acls.counted.notes(word) {
-                route.set("set-variable", format!("{{ {} = \"1\" }}", quoted(&variable)));
+                route.named("set-variable", &variable, "1");
             }
         }
         ["http-request", verb, value @ ..] | ["tcp-request", _, verb, value @ ..]
@@ -269,24 +283,24 @@ pub fn rule(
                 .counted
                 .action(verb, &value.join(" "))
                 .unwrap_or_else(|| Err(super::remedies::of(&does)))?;
-            set(&mut route, "count", count);
+            set_table(&mut route, "count", count);
             also(&mut route, &when);
         }
         ["http-request", "set-log-level", level] | ["tcp-request", "content", "set-log-level", level] => {
-            set(&mut route, "log-level", quoted(log_level(level)?));
+            set(&mut route, "log-level", Value::text(log_level(level)?));
         }
-        ["http-request", "disable-l7-retry"] => set(&mut route, "retry", "false".into()),
+        ["http-request", "disable-l7-retry"] => set(&mut route, "retry", false.into()),
         ["http-request", "capture", what @ .., "len", length] => {
             set(&mut route, "capture", captured(&what.join(" "), length)?);
         }
         ["capture", "request", "header", name, "len", length] => {
             set(&mut route, "capture", captured(&format!("req.fhdr({name})"), length)?);
         }
-        ["http-request", "set-path", path] => set(&mut route, "rewrite-path", quoted(&variables(path)?)),
+        ["http-request", "set-path", path] => set(&mut route, "rewrite-path", Value::text(variables(path)?)),
         ["http-request", "return", rest @ ..] => {
             let reply = Reply::read(rest, "200", acls)?;
             let (key, value) = reply.returned(rest);
-            set(&mut route, key, value);
+            set_table(&mut route, key, value);
             reply.add_headers("add-response-header", &mut route);
         }
         ["http-response" | "http-after-response", "set-header", name, value @ ..] => {
@@ -303,12 +317,12 @@ pub fn rule(
             // HAProxy has more classes than there are places.
             let number = class.strip_prefix("int(").and_then(|c| c.strip_suffix(')')?.parse::<i64>().ok());
             let number = number.ok_or("a class is written as int(N)")?;
-            set(&mut route, "priority", number.clamp(-1000, 1000).to_string());
+            set(&mut route, "priority", number.clamp(-1000, 1000).into());
         }
         _ => return Err(super::remedies::of(&does)),
     }
-    if let Some(line) = route.lines.iter().find(|line| answers::asks(&line.key, &line.value)) {
-        return Err(format!("{} asks about an answer, which there is none of yet", line.value));
+    if let Some(text) = route.lines.iter().find_map(answers::asking) {
+        return Err(format!("{text} asks about an answer, which there is none of yet"));
     }
     Ok(Some(route))
 }
@@ -316,7 +330,7 @@ pub fn rule(
 /// What a backend without servers answers: its page for 503, where it has one.
 fn without_servers(backend: &Proxy, acls: &Acls, condition: &str, route: &mut Table) {
     if !condition.is_empty() {
-        route.set("when", literal(condition));
+        route.when(condition);
     }
     let own = backend.words.iter().rfind(|word| {
         let status = word.words.iter().skip_while(|w| *w != "status").nth(1);
@@ -329,24 +343,14 @@ fn without_servers(backend: &Proxy, acls: &Acls, condition: &str, route: &mut Ta
         return reply.add_headers("add-response-header", route);
     }
     let mut scratch = crate::draft::Draft { errors: acls.errors.clone(), ..Default::default() };
-    match backend.pages(&mut scratch).get("503").map(String::as_str) {
-        Some(page) if page.starts_with('{') => written_out(page, route),
-        Some("/dev/null") => route.set("deny", "{ silent = true }"),
-        Some(file) => route.set("answer", format!("{{ status = 503, file = {} }}", quoted(file))),
-        None => route.set("deny", "{ status = 503 }"),
-    }
-}
-
-/// A page that is written out as the answer of a route.
-fn written_out(page: &str, route: &mut Table) {
-    let inner = page.trim_matches(['{', '}', ' ']);
-    match page.split_once("Location = ").and_then(|(_, rest)| rest.split_once(" }")) {
-        Some((place, _)) if inner.starts_with("status = ") => {
-            let status = if inner.starts_with("status = 303") { 303 } else { 302 };
-            let place = place.replace('{', "{{").replace('}', "}}");
-            route.set("redirect", format!("{{ location = {place}, status = {status} }}"));
+    match backend.pages(&mut scratch).get("503") {
+        Some(Page::Redirect { status, to }) => {
+            let place = Table::default().with_text("location", &constant(to)).with("status", *status);
+            route.set("redirect", place);
         }
-        _ => route.set("deny", "{ status = 503 }"),
+        Some(Page::File(file)) if file == NOTHING => route.set("deny", flag("silent")),
+        Some(Page::File(file)) => route.set("answer", status(503).with_text("file", file)),
+        Some(Page::Written(_)) | None => route.set("deny", status(503)),
     }
 }
 
@@ -382,15 +386,19 @@ pub fn replaced(verb: &str, regex: &str, text: &str) -> Result<String, String> {
 }
 
 /// A name with a text with variables.
-pub fn table_of(name: &str, value: &str) -> Result<String, String> {
-    Ok(format!("{{ {} = {} }}", quoted(name), quoted(&variables(value)?)))
+pub fn table_of(name: &str, value: &str) -> Result<Value, String> {
+    Ok(Value::names([(name, variables(value)?)]))
 }
 
 /// What HAProxy says at `monitor-uri`.
-const MONITOR: &str = "{ status = 200, content-type = \"text/html\", body = \"<html><body><h1>200 OK</h1>\\nService ready.\\n</body></html>\\n\" }";
+fn monitor() -> Table {
+    status(200)
+        .with_text("content-type", "text/html")
+        .with_text("body", "<html><body><h1>200 OK</h1>\nService ready.\n</body></html>\n")
+}
 
 /// `NAME [-m str|beg|end|sub|reg]` of headers: the key of routes and its value.
-pub fn removed(kind: &str, words: &[&str]) -> Result<(String, String), String> {
+pub fn removed(kind: &str, words: &[&str]) -> Result<(String, Value), String> {
     let (key, name) = match words {
         [regex, "-m", "reg"] if kind.is_empty() => ("remove-header-matching".into(), (*regex).to_owned()),
         [name] | [name, "-m", "str"] => (format!("remove-{kind}header"), (*name).to_owned()),
@@ -399,19 +407,19 @@ pub fn removed(kind: &str, words: &[&str]) -> Result<(String, String), String> {
         [name, "-m", "sub"] => (format!("remove-{kind}header"), format!("*{name}*")),
         _ => return Err("not carried over".into()),
     };
-    Ok((key, list(&[name])))
+    Ok((key, Value::texts([name])))
 }
 
-pub fn captured(what: &str, length: &str) -> Result<String, String> {
+pub fn captured(what: &str, length: &str) -> Result<Value, String> {
     let template = sample::template(what)?;
     let cut = template.strip_suffix('}').map(|t| format!("{t}|bytes(0,{length})}}")).unwrap_or(template);
     let name: String = what.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-    Ok(format!("{{ {} = {} }}", quoted(&name), quoted(&cut)))
+    Ok(Value::names([(name, cut)]))
 }
 
 /// The words of `redirect` as the value of the key, and what must hold as well. `add` is the key that adds
 /// headers.
-pub fn redirection(rest: &[&str], add: &str, route: &mut Table) -> Result<(String, Option<String>), String> {
+pub fn redirection(rest: &[&str], add: &str, route: &mut Table) -> Result<(Table, Option<String>), String> {
     let mut status = "302";
     let mut location = None;
     let (mut ignores_empty, mut drops, mut slash) = (false, false, false);
@@ -447,11 +455,12 @@ pub fn redirection(rest: &[&str], add: &str, route: &mut Table) -> Result<(Strin
         location = format!("{begin}{{{of}|replace(\"([^/])$\",\"${{1}}/\")}}");
     }
     if let Some(cookie) = cookie {
-        let cookie = quoted(&cookie.replace('{', "{{").replace('}', "}}"));
-        route.set(add, format!("{{ Set-Cookie = {cookie} }}"));
+        route.set(add, Table::default().with_text("Set-Cookie", &constant(&cookie)));
     }
+    let mut place = Table::default().with_text("location", &location).with_number("status", status);
     // A query follows where the place ends with the path.
-    let drop = if drops && location.ends_with("path}") { ", drop-query = true" } else { "" };
-    let place = format!("{{ location = {}, status = {status}{drop} }}", quoted(&location));
+    if drops && location.ends_with("path}") {
+        place.set("drop-query", true);
+    }
     Ok((place, ignores_empty.then(|| format!("text({})", quoted(&location)))))
 }

@@ -40,7 +40,7 @@ pub fn variables(text: &str) -> Result<String, String> {
     Ok(out)
 }
 
-fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     text.replace('{', "{{").replace('}', "}}")
 }
 

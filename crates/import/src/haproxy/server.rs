@@ -4,8 +4,8 @@ use super::keywords;
 use super::options::{self, DefaultServers};
 use super::proxy::Proxy;
 use super::resolvers;
-use crate::draft::{Draft, Pool, Table};
-use crate::words::{address, duration, quoted, split_port, with_port};
+use crate::draft::{Draft, Pool, Table, Value, unverified};
+use crate::words::{address, duration, split_port, with_port};
 
 /// What all servers of a pool have in common in Evenkeel; HAProxy has it a server.
 #[derive(Default)]
@@ -38,34 +38,35 @@ struct Tls {
 }
 
 impl Tls {
-    fn text(&self) -> String {
-        let mut keys = Vec::new();
+    fn table(&self) -> Table {
+        let mut keys = Table::default();
         if self.unverified {
-            keys.push("verify = false".to_owned());
+            keys.set("verify", false);
         } else if self.name.is_none() {
-            keys.push("verify-name = false".to_owned());
+            keys.set("verify-name", false);
         }
         for (key, value) in [("ca", &self.ca), ("sni", &self.name), ("certificate", &self.certificate)] {
-            keys.extend(value.as_ref().map(|value| format!("{key} = {}", quoted(value))));
+            if let Some(value) = value {
+                keys.text(key, value);
+            }
         }
-        if keys.is_empty() { "{}".into() } else { format!("{{ {} }}", keys.join(", ")) }
+        keys
     }
 }
 
 impl Common {
     /// What all servers ask their agents alike; else each has it as its own.
-    fn agent(&mut self, servers: &mut [Table]) -> Option<String> {
-        let written = |asks: &Table| if asks.lines.is_empty() { "{}".into() } else { asks.inline() };
+    fn agent(&mut self, servers: &mut [Table]) -> Option<Table> {
         let (_, first) = self.agents.first()?;
         if self.agents.len() == servers.len() && self.agents.iter().all(|(_, asks)| asks == first) {
-            return Some(written(first));
+            return Some(first.clone());
         }
         for (at, asks) in &self.agents {
             let mut own = Table::default();
-            own.set("agent", written(asks));
+            own.set("agent", asks.clone());
             match self.checks.iter_mut().find(|(checked, _)| checked == at) {
-                Some((_, check)) => check.set("agent", written(asks)),
-                None => servers[*at].set("health-check", own.inline()),
+                Some((_, check)) => check.set("agent", asks.clone()),
+                None => servers[*at].set("health-check", own),
             }
         }
         None
@@ -189,7 +190,7 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
                 .push(format!("Left out, its address is to be written: {}", word.words.join(" ")));
             continue;
         };
-        let mut server = Table { comments: word.comments.clone(), lines: Vec::new() };
+        let mut server = Table::commented(word.comments.clone());
         server.text("name", &crate::words::name(name));
         match port {
             Some(port) if port.parse::<u16>().is_ok() => server.text("address", &with_port(&host, port)),
@@ -202,12 +203,12 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
                 server.text("address", &host);
             }
             None if many_ports => {
-                server.set_with("address", quoted(&host), "the port that the client came to")
+                server.set_with("address", Value::text(host), "the port that the client came to")
             }
             None => server.text("address", &host),
         }
         if weighted {
-            server.set("weight", "1");
+            server.set("weight", 1u8);
         }
         if is_name {
             resolvers::of_server(options, &mut server);
@@ -220,18 +221,18 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         // Servers of one name get different addresses.
         // Servers that are added at run time may have the address of another, too.
         if !is_name && pool.servers.iter().any(same) || draft.run.is_some() {
-            pool.table.set("same-address", "true");
+            pool.table.set("same-address", true);
         }
         pool.servers.push(server);
     }
     match common.tls.first() {
         Some(Some(first)) if common.tls.iter().all(|tls| tls.as_ref() == Some(first)) => {
-            pool.table.set("server-tls", first.text());
+            pool.table.set("server-tls", first.table());
         }
         _ => {
             for (server, tls) in pool.servers.iter_mut().zip(&common.tls) {
                 if let Some(tls) = tls {
-                    server.set("server-tls", tls.text());
+                    server.set("server-tls", tls.table());
                 }
             }
         }
@@ -239,15 +240,15 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
     if common.observes {
         let failures = common.error_limit.as_ref().and_then(|n| n.parse::<u32>().ok()).unwrap_or(10).max(1);
         let note = "a pause, in place of a check that fails";
-        pool.table.set_with("outlier", format!("{{ failures = {failures} }}"), note);
+        pool.table.set_with("outlier", Table::default().with("failures", failures), note);
     }
     checks(proxy, common, pool, draft);
     if !records.is_empty() {
         let lists = records.iter().map(|word| {
-            let name = quoted(word.arg(3).split(':').next().unwrap_or_default());
-            format!("{{ type = \"dns-srv\", name = {name} }}")
+            let name = word.arg(3).split(':').next().unwrap_or_default();
+            Table::default().with_text("type", "dns-srv").with_text("name", name)
         });
-        pool.table.set("discover", format!("[{}]", lists.collect::<Vec<_>>().join(", ")));
+        pool.table.set("discover", lists.collect::<Vec<_>>());
         let stay = pool.servers.len().saturating_sub(all.len() - named);
         pool.servers.truncate(stay);
         return;
@@ -277,7 +278,7 @@ fn option_by_option(
     while let Some(option) = rest.next() {
         let mut value = || rest.next().cloned().unwrap_or_default();
         // Connections that are their clients' own are in no pool.
-        let no_pool = option.starts_with("pool-") && pool.table.get("connection-reuse").is_some();
+        let no_pool = option.starts_with("pool-") && pool.table.has("connection-reuse");
         if let Some(why) = keywords::differs(keywords::SERVER_DIFFERS, option).filter(|_| !no_pool) {
             match option.starts_with("pool-") {
                 // It is about speed alone.
@@ -286,15 +287,15 @@ fn option_by_option(
             }
         }
         match option.as_str() {
-            "weight" => server.set("weight", value()),
-            "maxconn" => server.set("max-connections", value()),
-            "backup" => server.set("backup", "true"),
+            "weight" => server.number("weight", &value()),
+            "maxconn" => server.number("max-connections", &value()),
+            "backup" => server.set("backup", true),
             "non-stick" => non_stick = true,
             "stick" => non_stick = false,
-            "disabled" => server.set_with("admin-state", "\"halted\"", "it was disabled"),
+            "disabled" => server.set_with("admin-state", Value::text("halted"), "it was disabled"),
             "check" => checked = true,
-            "check-ssl" => own.set("tls", "{ verify = false }"),
-            "check-send-proxy" => own.set("send-proxy", "true"),
+            "check-ssl" => own.set("tls", unverified()),
+            "check-send-proxy" => own.set("send-proxy", true),
             "inter" => interval(&mut own, &value(), line, draft),
             "fastinter" => time(&mut own, "fast-interval", &value()),
             "downinter" => time(&mut own, "down-interval", &value()),
@@ -302,9 +303,9 @@ fn option_by_option(
                 drop(value());
                 draft.note(line, option, "what is spoken is what is held to be good");
             }
-            "rise" => own.set("rise", value()),
-            "fall" => own.set("fall", value()),
-            "port" => own.set("port", value()),
+            "rise" => own.number("rise", &value()),
+            "fall" => own.number("fall", &value()),
+            "port" => own.number("port", &value()),
             // A port behind it says nothing: see `port`.
             "addr" => own.text("address", split_port(&value()).0.trim_matches(['[', ']'])),
             "cookie" => {
@@ -398,7 +399,7 @@ fn option_by_option(
             }
             "agent-check" => agent = true,
             "no-agent-check" => agent = false,
-            "agent-port" => asks.set("port", value()),
+            "agent-port" => asks.number("port", &value()),
             "agent-inter" => interval(&mut asks, &value(), line, draft),
             "agent-send" => asks.text("send", &value()),
             "track" => {
@@ -411,7 +412,7 @@ fn option_by_option(
                 Some(time) => pool.table.text("server-tcp-user-timeout", &time),
                 None => draft.remark(line, option, "as the kernel has it"),
             },
-            "minconn" => server.set("min-connections", value()),
+            "minconn" => server.number("min-connections", &value()),
             "maxqueue" => drop(value()),
             "resolve-opts" | "resolve-net" | "redir" | "namespace" | "socks4" | "ws" | "max-reuse"
             | "crl-file" | "check-alpn" | "check-proto" => {
@@ -450,25 +451,29 @@ fn option_by_option(
         _ => common.greeting = Some(greeting.to_owned()),
     }
     // It is sent where a check speaks TLS, as its server or by itself.
-    let asks_tls = speaks_tls || own.get("tls").is_some();
+    let asks_tls = speaks_tls || own.has("tls");
     if let Some(name) = check_sni.filter(|_| asks_tls) {
         let unverified = tls.unverified || !speaks_tls;
-        own.set("tls", Tls { name: Some(name), unverified, ..tls.clone() }.text());
+        own.set("tls", Tls { name: Some(name), unverified, ..tls.clone() }.table());
     }
     common.tls.push(speaks_tls.then_some(tls));
     // Persistence is one thing here: by cookies, which need a value, or by a table.
-    match pool.table.get("persistence") {
+    let kept = pool
+        .table
+        .get("persistence")
+        .map(|kind| kind.entries().iter().any(|(key, of)| key == "type" && of.as_text() == Some("cookie")));
+    match kept {
         // Never remembered anyway.
-        _ if server.get("backup").is_some() => {}
-        Some(kind) if kind.contains("type = \"cookie\"") && !has_cookie => {
-            server.set_with("non-stick", "true", "it has no cookie");
+        _ if server.has("backup") => {}
+        Some(true) if !has_cookie => {
+            server.set_with("non-stick", true, "it has no cookie");
         }
-        Some(kind) if !kind.contains("type = \"cookie\"") && non_stick => server.set("non-stick", "true"),
+        Some(false) if non_stick => server.set("non-stick", true),
         _ => {}
     }
     greets(greeting, &mut own);
     if !checked {
-        server.set("check", "false");
+        server.set("check", false);
     }
     if agent {
         common.agents.push((pool.servers.len(), asks));
@@ -521,9 +526,9 @@ pub fn versions(words: &[String], line: usize, draft: &mut Draft) {
 
 /// Checks of a server that wants a PROXY header begin with one, unless they ask elsewhere.
 fn greets(greeting: &str, own: &mut Table) {
-    let elsewhere = own.get("port").is_some() || own.get("address").is_some();
+    let elsewhere = own.has("port") || own.has("address");
     if !greeting.is_empty() && !elsewhere {
-        own.set("send-proxy", "true");
+        own.set("send-proxy", true);
     }
     if greeting.starts_with("send-proxy-v2") {
         own.text("send-proxy-version", "v2");
@@ -540,18 +545,19 @@ fn header_value(kind: &str, text: &str, line: usize, pool: &mut Pool, draft: &mu
     let Some(kind) = kind else {
         return draft.left(line, "set-proxy-v2-tlv-fmt", "a kind is a byte, as 0xE1");
     };
-    let (name, entry) = (format!("0x{kind:02X} = "), format!("0x{kind:02X} = {}", quoted(text)));
-    let known = pool.table.get(KEY).unwrap_or_default().to_owned();
-    if known.contains(&entry) {
-        return;
+    let (name, value) = (format!("0x{kind:02X}"), Value::text(text));
+    let mut all = pool.table.get(KEY).map_or(&[][..], Value::entries).to_vec();
+    match all.iter().find(|(known, _)| *known == name) {
+        Some((_, known)) if *known == value => {}
+        Some(_) => {
+            let why = "all servers of a pool are told the same values: those of the first";
+            draft.left(line, "set-proxy-v2-tlv-fmt", why);
+        }
+        None => {
+            all.push((name, value));
+            pool.table.set(KEY, Value::Table(all));
+        }
     }
-    if known.contains(&name) {
-        let why = "all servers of a pool are told the same values: those of the first";
-        return draft.left(line, "set-proxy-v2-tlv-fmt", why);
-    }
-    let before = known.trim_matches(['{', '}', ' ']).to_owned();
-    let join = if before.is_empty() { "" } else { ", " };
-    pool.table.set(KEY, format!("{{ {before}{join}{entry} }}"));
 }
 
 /// What a section says of its checks, so that two can be compared.
@@ -591,7 +597,7 @@ fn track(of: &str, line: usize, section: &Proxy, own: &mut Table, draft: &mut Dr
     let (host, port) = split_port(&tracked.place);
     if let (Some(host), Some(port)) = (address(host), port) {
         own.text("address", &host);
-        own.set("port", port);
+        own.number("port", port);
     }
     for pair in tracked.times.chunks(2) {
         match (pair[0].as_str(), &pair[1]) {
@@ -599,7 +605,7 @@ fn track(of: &str, line: usize, section: &Proxy, own: &mut Table, draft: &mut Dr
             ("fastinter", text) => time(own, "fast-interval", text),
             ("downinter", text) => time(own, "down-interval", text),
             ("addr", text) => own.text("address", split_port(text).0.trim_matches(['[', ']'])),
-            (key, text) => own.set(key, text.clone()),
+            (key, text) => own.number(key, text),
         }
     }
 }
@@ -634,12 +640,12 @@ fn checks(proxy: &Proxy, mut common: Common, pool: &mut Pool, draft: &mut Draft)
             if let Some(agent) = common.agent(&mut pool.servers) {
                 check.set("agent", agent);
             }
-            pool.table.set("health-check", check.inline());
+            pool.table.set("health-check", check);
             return;
         }
         pool.table.set_with(
             "health-check",
-            "{ type = \"none\" }",
+            Table::default().with_text("type", "none"),
             "no server was checked; a refused connection counts all the same",
         );
         return;
@@ -653,29 +659,29 @@ fn checks(proxy: &Proxy, mut common: Common, pool: &mut Pool, draft: &mut Draft)
     let mut each = common.checks;
     for (_, own) in &mut each {
         // What `connect` says comes first.
-        own.lines.retain(|line| check.get(&line.key).is_none());
-        let sends = own.get("send-proxy").or(check.get("send-proxy")) == Some("true");
-        let is_v2 = own.get("send-proxy-version").is_some();
+        own.lines.retain(|line| !check.has(&line.key));
+        let sends = own.get("send-proxy").or(check.get("send-proxy")) == Some(&Value::Flag(true));
+        let is_v2 = own.has("send-proxy-version");
         own.lines.retain(|line| line.key != "send-proxy-version");
         if sends && !is_v2 {
             own.text("send-proxy-version", "v1");
         }
         // HAProxy waits as long as it is to the next check.
         if timeout.is_none() && draft.run.is_some() {
-            own.set("timeout", own.get("interval").map_or_else(|| quoted("2s"), str::to_owned));
+            own.text("timeout", &own.text_of("interval").unwrap_or("2s").to_owned());
         }
     }
     // It has kept the servers' own word off.
-    check.lines.retain(|line| line.key != "send-proxy" || line.value != "false");
+    check.lines.retain(|line| line.key != "send-proxy" || line.value != Value::Flag(false));
     for line in crate::draft::take_shared(&mut each) {
-        check.set(&line.key, line.value);
+        check.put(line);
     }
     if let Some(agent) = agent {
         check.set("agent", agent);
     }
-    pool.table.set("health-check", check.inline());
-    for (at, own) in each.iter().filter(|(_, own)| !own.lines.is_empty()) {
-        pool.servers[*at].set("health-check", own.inline());
+    pool.table.set("health-check", check);
+    for (at, own) in each.into_iter().filter(|(_, own)| !own.lines.is_empty()) {
+        pool.servers[at].set("health-check", own);
     }
 }
 
@@ -686,7 +692,7 @@ pub fn source(from: &str, more: &[String], table: &mut Table, line: usize, draft
         [uses, whose, ..] if uses == "usesrc" => {
             if ["clientip", "client"].contains(&whose.as_str()) {
                 let note = "full transparency: the rules of the kernel are set up by Evenkeel";
-                table.set_with("source", "\"client\"", note);
+                table.set_with("source", Value::text("client"), note);
             } else {
                 draft.left(line, "usesrc", format!("{whose}: not carried over"));
             }

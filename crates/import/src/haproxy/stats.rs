@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use super::condition::Acls;
 use super::proxy::{Proxy, Word};
 use super::run::{SocketAccess, StatsPage, StatsSocket};
-use crate::draft::{Draft, Pool, Table, also};
-use crate::words::{literal, quoted};
+use crate::draft::{Draft, Pool, Table, Value, also, status};
+use crate::words::quoted;
 
 /// `stats` of the global section.
 pub fn socket(line: usize, words: &[String], draft: &mut Draft) {
@@ -47,8 +47,8 @@ pub fn socket(line: usize, words: &[String], draft: &mut Draft) {
 pub const POOL: &str = "haproxy-stats";
 
 /// The header that names one of these pages, behind the word that only this process knows.
-pub fn way_in(secret: &str, page: &str) -> String {
-    format!("{{ \"X-Evenkeel-Statistics\" = {} }}", quoted(&format!("{secret} {page}")))
+pub fn way_in(secret: &str, page: &str) -> Value {
+    Value::names([("X-Evenkeel-Statistics", format!("{secret} {page}"))])
 }
 
 /// The pool is there, once.
@@ -57,7 +57,7 @@ fn make_pool(address: SocketAddr, draft: &mut Draft) {
         return;
     }
     let mut pool = Pool { name: POOL.into(), ..Pool::default() };
-    pool.table.set("health-check", "{ type = \"none\" }");
+    pool.table.set("health-check", Table::default().with_text("type", "none"));
     let mut server = Table::default();
     server.text("name", "page");
     server.text("address", &address.to_string());
@@ -78,19 +78,18 @@ pub fn pages(proxy: &Proxy, draft: &mut Draft) -> Vec<Table> {
     let plain = page.clone();
     let mut routes = rules.refused;
     for route in &mut routes {
-        let asked = plain.get("when").map(crate::words::unquoted).unwrap_or_default();
+        let asked = plain.condition().to_owned();
         also(route, &asked);
     }
     if let (Some(when), Some(run)) = (rules.admin, &mut draft.run) {
         // The same page once more, with its forms.
         let number = run.pages.len();
+        let Some((_, secret)) = run.places.stats.clone() else { return routes };
         let Some(last) = run.pages.last().cloned() else { return routes };
         run.pages.push(StatsPage { admin: true, ..last });
         let mut admin = page.clone();
         also(&mut admin, &when);
-        let header = page.get("set-header").unwrap_or_default();
-        let end = format!(" {}\"", number - 1);
-        admin.set("set-header", header.replace(&end, &format!(" {number}\"")));
+        admin.set("set-header", way_in(&secret, &number.to_string()));
         routes.push(admin);
     }
     routes.push(page);
@@ -152,7 +151,7 @@ fn page(proxy: &Proxy, rules: &mut Rules, draft: &mut Draft) -> Option<Table> {
                     Ok(when) => {
                         let mut route = Table::default();
                         route.text("name", "statistics-refused");
-                        route.set("deny", "{ status = 403 }");
+                        route.set("deny", status(403));
                         also(&mut route, &when);
                         rules.refused.push(route);
                     }
@@ -174,7 +173,7 @@ fn page(proxy: &Proxy, rules: &mut Rules, draft: &mut Draft) -> Option<Table> {
     route.text("name", "statistics");
     if path != "/" || exact {
         let pattern = if exact { path } else { format!("{path}*") };
-        route.set("when", literal(&format!("path({})", quoted(&pattern))));
+        route.when(&format!("path({})", quoted(&pattern)));
     }
     route.set("set-header", way_in(&secret, &number.to_string()));
     route.text("pool", POOL);

@@ -190,7 +190,7 @@ fn written(table: &str, key: &str, rules: &[String]) -> Table {
     out.text("name", &name(table));
     out.text("key", key);
     if let Some(entries) = value("size").and_then(|text| size(text)) {
-        out.set("size", entries.clamp(16, 16_777_216).to_string());
+        out.set("size", entries.clamp(16, 16_777_216) as i64);
     }
     if let Some(expire) = value("expire").and_then(|text| duration(text, "ms")) {
         out.text("expire", &expire);
@@ -402,7 +402,7 @@ impl Counted {
     }
 
     /// `sc-inc-gpc0(0)`, `sc-add-gpc(1,0) 5`, `sc-set-gpt0(0) 7` as what a route counts, and when it does.
-    pub fn action(&self, verb: &str, value: &str) -> Option<Result<(String, String), String>> {
+    pub fn action(&self, verb: &str, value: &str) -> Option<Result<(Table, String), String>> {
         let (verb, arguments) = verb.split_once('(')?;
         let what = ["sc-inc-", "sc-add-", "sc-set-"].iter().find_map(|start| verb.strip_prefix(start))?;
         let arguments: Vec<&str> = arguments.trim_end_matches(')').split(',').map(str::trim).collect();
@@ -426,21 +426,17 @@ impl Counted {
             Ok(counter) => counter,
             Err(why) => return Some(Err(why)),
         };
-        let how = match (verb.starts_with("sc-inc"), verb.starts_with("sc-set")) {
-            (true, _) => String::new(),
-            (_, is_set) => {
-                let key = if is_set { "set" } else { "add" };
-                let value = match value.parse::<u64>() {
-                    Ok(number) => number.to_string(),
-                    Err(_) => match sample::template(value) {
-                        Ok(text) => text,
-                        Err(why) => return Some(Err(why)),
-                    },
-                };
-                format!(", {key} = {}", quoted(&value))
-            }
-        };
-        let count = format!("{{ table = {}, number = {}{how} }}", quoted(&name(table)), quoted(&counter));
+        let mut count = Table::default().with_text("table", &name(table)).with_text("number", &counter);
+        if !verb.starts_with("sc-inc") {
+            let value = match value.parse::<u64>() {
+                Ok(number) => number.to_string(),
+                Err(_) => match sample::template(value) {
+                    Ok(text) => text,
+                    Err(why) => return Some(Err(why)),
+                },
+            };
+            count.text(if verb.starts_with("sc-set") { "set" } else { "add" }, &value);
+        }
         let when = if self.sometimes.contains(number) {
             format!("variable({})", quoted(&tracked(number)))
         } else {

@@ -45,10 +45,10 @@ pub fn id(proxy: &Proxy, draft: &mut Draft) -> Option<Table> {
     };
     let mut route = Table::default();
     route.text("name", "unique-id");
-    route.set("set-variable", format!("{{ {} = {} }}", quoted(UNIQUE_ID), quoted(&template)));
+    route.named("set-variable", UNIQUE_ID, &template);
     if let Some(header) = proxy.last("unique-id-header") {
         let value = format!("{{variable:{UNIQUE_ID}}}");
-        route.set("set-header", format!("{{ {} = {} }}", quoted(header.arg(1)), quoted(&value)));
+        route.named("set-header", header.arg(1), &value);
     }
     Some(route)
 }
@@ -92,7 +92,7 @@ pub fn forwarded(front: &Proxy, back: Option<&Proxy>, plain: bool, draft: &mut D
         if unless == asked {
             also(&mut route, &format!("!header({})", quoted(name)));
         }
-        route.set("add-header", format!("{{ {} = \"{{{value}}}\" }}", quoted(name)));
+        route.named("add-header", name, &format!("{{{value}}}"));
         all.push(route);
     }
     all

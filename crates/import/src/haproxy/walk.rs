@@ -6,8 +6,8 @@ use super::condition::Acls;
 use super::proxy::{Proxy, SectionKind, Word};
 use super::rules::rule;
 use super::{sample, stats, unique};
-use crate::draft::{Draft, Table, also};
-use crate::words::{literal, name, quoted};
+use crate::draft::{Draft, Table, also, status};
+use crate::words::{name, quoted};
 
 /// The variable that says which backend a request goes to.
 const GOES_TO: &str = "txn.goes-to";
@@ -156,18 +156,18 @@ impl Proxy {
                         if allows {
                             unless_allowed.insert(stage, format!("!variable({})", quoted(&self.allowed())));
                         }
-                        if route.get("pool-map").is_some() {
-                            let own = route.get("when").map(crate::words::unquoted).unwrap_or_default();
+                        if route.has("pool-map") {
+                            let own = route.condition().to_owned();
                             for (backend, when) in self.chosen_by_map(&word, &own, backends) {
                                 routes.extend(backend.rules_behind(&when, backends, sees, draft));
                                 routes.extend(self.forwarded(Some(backend), &when, backends, draft));
                             }
                         }
-                        let behind = ["pool", "deny", "answer"].iter().any(|key| route.get(key).is_some());
+                        let behind = ["pool", "deny", "answer"].iter().any(|key| route.has(key));
                         if let Some(backend) =
                             backends.get(word.arg(1)).filter(|_| behind && keyword == "use_backend")
                         {
-                            let when = route.get("when").map(crate::words::unquoted).unwrap_or_default();
+                            let when = route.condition().to_owned();
                             routes.extend(backend.rules_behind(&when, backends, sees, draft));
                             routes.extend(self.forwarded(Some(backend), &when, backends, draft));
                         }
@@ -197,7 +197,7 @@ impl Proxy {
         backends: &BTreeMap<&str, &Proxy>,
         draft: &mut Draft,
     ) {
-        let Some(backend) = backends.get(word.arg(1)).filter(|_| route.get("pool").is_some()) else { return };
+        let Some(backend) = backends.get(word.arg(1)).filter(|_| route.has("pool")) else { return };
         let target = self.last("default_backend").and_then(|w| backends.get(w.arg(1)));
         for which in ["server", "queue", "connect", "tunnel"] {
             let usual = target.and_then(|t| t.time(which)).or_else(|| self.time(which));
@@ -207,10 +207,10 @@ impl Proxy {
             if which != "tunnel" && self.is_http() {
                 route.text(&format!("{which}-timeout"), &time);
             } else {
-                let name = route.get("pool").map(crate::words::unquoted).unwrap_or_default();
+                let name = route.text_of("pool").unwrap_or_default().to_owned();
                 if let Some(pool) = draft.pools.iter_mut().find(|pool| pool.name == name) {
                     let key = format!("timeouts.{which}");
-                    if pool.table.get(&key).is_none() {
+                    if !pool.table.has(&key) {
                         pool.table.text(&key, &time);
                     }
                     continue;
@@ -230,10 +230,10 @@ impl Proxy {
                 Ok(when) => {
                     let mut route = Table::default();
                     route.text("name", "monitor-fails");
-                    let asked = monitor.get("when").map(crate::words::unquoted).unwrap_or_default();
+                    let asked = monitor.condition().to_owned();
                     also(&mut route, &asked);
                     also(&mut route, &when);
-                    route.set("deny", "{ status = 503 }");
+                    route.set("deny", status(503));
                     routes.push(route);
                 }
                 Err(why) => draft.left(word.line, &word.words.join(" "), why),
@@ -293,8 +293,7 @@ impl Proxy {
 
     /// Has a route say that a request goes to this backend.
     fn is_gone_to(&self, route: &mut Table) {
-        let value = quoted(&self.name.replace('{', "{{").replace('}', "}}"));
-        route.set("set-variable", format!("{{ {} = {value} }}", quoted(GOES_TO)));
+        route.named("set-variable", GOES_TO, &sample::literal(&self.name));
     }
 
     /// When a request has gone to this backend.
@@ -362,8 +361,8 @@ fn strictly(word: &Word, acls: &Acls) -> Option<Table> {
     let condition = acls.condition(&word.words[cut..]).ok().filter(|_| strict)?;
     let mut route = Table::default();
     let wrong = "text(\"{uri}\") !~ \"^(?:[^%]|%[0-9A-Fa-f]{2})*$\"";
-    route.set("when", literal(wrong));
-    route.set("deny", "{ status = 400 }");
+    route.when(wrong);
+    route.set("deny", status(400));
     also(&mut route, &condition);
     Some(route)
 }

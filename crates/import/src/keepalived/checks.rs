@@ -5,9 +5,9 @@
 //! success.
 
 use super::seconds;
-use crate::draft::{Draft, Table};
+use crate::draft::{Draft, Table, unverified};
 use crate::tree::Node;
-use crate::words::{address, list};
+use crate::words::address;
 
 /// Keys of a check that each server may have of its own.
 pub const OWN: &[&str] =
@@ -145,7 +145,7 @@ fn others<'a>(
             let port = [more.node, first.node].map(|node| node.value("connect_port"));
             let server = more.real.words.get(2).map(String::as_str);
             if let Some(port) = port[0].or(server.filter(|_| port[1].is_some())) {
-                page.set("port", port.to_owned());
+                page.number("port", port);
             }
             let at = [more.node, first.node].map(|node| node.value("connect_ip").and_then(address));
             let server = more.real.words.get(1).and_then(|host| address(host));
@@ -172,7 +172,7 @@ fn others<'a>(
 fn places_and_times(checker: &Checker<'_>, check: &mut Table, draft: &mut Draft) {
     let node = checker.node;
     if let Some(port) = node.value("connect_port") {
-        check.set("port", port.to_owned());
+        check.number("port", port);
     }
     if let Some(address) = node.value("connect_ip").and_then(address) {
         check.text("address", address.trim_matches(['[', ']']));
@@ -201,11 +201,11 @@ fn places_and_times(checker: &Checker<'_>, check: &mut Table, draft: &mut Draft)
     time("interval", interval, 50.0);
     time("fast-interval", pause, 50.0);
     time("down-interval", interval, 50.0);
-    check.set("rise", "1");
+    check.set("rise", 1u8);
     let said = node.value("nb_get_retry").or_else(|| checker.value("retry"));
     let retries = said.and_then(|text| text.parse::<u32>().ok()).unwrap_or(retries);
     // The first failure, and every retry.
-    check.set("fall", retries.saturating_add(1).min(100).to_string());
+    check.set("fall", retries.saturating_add(1).min(100));
 }
 
 /// Words of a checker of pages that are read, or say nothing here.
@@ -222,7 +222,7 @@ fn pages(checker: &Checker<'_>, draft: &mut Draft) -> Vec<Table> {
         }
         let mut request = Table::default();
         if checker.speaks_tls() {
-            request.set("tls", "true");
+            request.set("tls", true);
             checker.sni(url).into_iter().for_each(|sni| request.text("sni", sni));
         }
         page(url, &mut request, draft);
@@ -241,15 +241,17 @@ fn requests(checker: &Checker<'_>, pages: Vec<Table>, check: &mut Table, draft: 
         return check.text("type", "tcp");
     };
     check.text("type", "http");
-    let sni = first.get("sni").map(|sni| format!(", sni = {sni}")).unwrap_or_default();
+    let sni = first.text_of("sni").map(str::to_owned);
     first.lines.retain(|line| !["tls", "sni"].contains(&line.key.as_str()));
     check.lines.extend(first.lines);
     if checker.speaks_tls() {
-        check.set("tls", format!("{{ verify = false{sni} }}"));
+        let mut tls = unverified();
+        sni.iter().for_each(|sni| tls.text("sni", sni));
+        check.set("tls", tls);
     }
-    let others: Vec<String> = pages.map(|page| page.inline()).collect();
+    let others: Vec<Table> = pages.collect();
     if !others.is_empty() {
-        check.set("then", format!("[{}]", others.join(", ")));
+        check.set("then", others);
     }
 }
 
@@ -260,9 +262,9 @@ fn script(found: &Node, check: &mut Table, draft: &mut Draft) {
     check.text("command", words.next().unwrap_or(""));
     let arguments: Vec<&str> = words.collect();
     if !arguments.is_empty() {
-        check.set("arguments", list(&arguments));
+        check.texts("arguments", &arguments);
     }
-    check.set("keepalived", "true");
+    check.set("keepalived", true);
     if found.child("misc_dynamic").is_none() {
         draft.note(found.line, "MISC_CHECK", "an exit status from 2 on is a weight");
     }

@@ -83,8 +83,8 @@ impl Users {
     }
 
     pub fn ask(&self, route: &mut Table) {
-        let (users, realm) = (quoted(&self.file), quoted(&self.realm));
-        route.set("basic-auth", format!("{{ users = {users}, realm = {realm} }}"));
+        let auth = Table::default().with_text("users", &self.file).with_text("realm", &self.realm);
+        route.set("basic-auth", auth);
     }
 
     /// Holds for those of the file who are not meant.
