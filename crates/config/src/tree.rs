@@ -18,6 +18,9 @@ pub enum Value {
     Table(Vec<(String, Value)>),
     /// Names that somebody else gave, such as those of headers: always in quotes.
     Names(Vec<(String, Value)>),
+    /// A word where a number belongs. Whoever makes a tree takes them out and tells of them; one that is left
+    /// is printed as a text, which no number's key takes.
+    NoNumber(String),
 }
 
 impl Value {
@@ -67,7 +70,7 @@ impl Value {
     pub fn for_each_text(&self, each: &mut impl FnMut(&str)) {
         match self {
             Value::Text(text) | Value::Literal(text) => each(text),
-            Value::Number(_) | Value::Flag(_) => {}
+            Value::Number(_) | Value::Flag(_) | Value::NoNumber(_) => {}
             Value::List(items) => items.iter().for_each(|item| item.for_each_text(each)),
             Value::Table(entries) | Value::Names(entries) => {
                 for (key, value) in entries {
@@ -75,6 +78,20 @@ impl Value {
                     value.for_each_text(each);
                 }
             }
+        }
+    }
+
+    /// Takes the words out that stand where numbers belong, each with its key.
+    pub fn take_no_numbers(&mut self, taken: &mut Vec<(String, String)>) {
+        match self {
+            Value::Table(entries) | Value::Names(entries) => entries.retain_mut(|(key, value)| {
+                value.take_no_numbers(taken);
+                let Value::NoNumber(word) = value else { return true };
+                taken.push((key.clone(), std::mem::take(word)));
+                false
+            }),
+            Value::List(items) => items.iter_mut().for_each(|item| item.take_no_numbers(taken)),
+            _ => {}
         }
     }
 
@@ -89,7 +106,7 @@ impl Value {
 
     fn to_toml(&self) -> toml_edit::Value {
         match self {
-            Value::Text(text) => string(text, false),
+            Value::Text(text) | Value::NoNumber(text) => string(text, false),
             Value::Literal(text) => string(text, true),
             Value::Number(number) => (*number).into(),
             Value::Flag(flag) => (*flag).into(),

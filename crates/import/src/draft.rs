@@ -14,19 +14,16 @@ pub struct Table {
     /// Comments before it, without `#`.
     pub comments: Vec<String>,
     pub lines: Vec<Line>,
-    /// Keys of numbers with what the source has in their place.
-    unsound: Vec<(String, String)>,
 }
 
 /// What a key can be set to.
 pub trait Content {
-    /// The value; words that are no numbers are put aside.
-    fn into_value(self, unsound: &mut Vec<(String, String)>) -> Value;
+    fn into_value(self) -> Value;
 }
 
 macro_rules! plain {
     ($($kind:ty)*) => { $(impl Content for $kind {
-        fn into_value(self, _: &mut Vec<(String, String)>) -> Value {
+        fn into_value(self) -> Value {
             self.into()
         }
     })* };
@@ -35,15 +32,14 @@ macro_rules! plain {
 plain!(Value bool i64 u32 u16 u8);
 
 impl Content for Table {
-    fn into_value(self, unsound: &mut Vec<(String, String)>) -> Value {
-        unsound.extend(self.unsound);
+    fn into_value(self) -> Value {
         Value::Table(self.lines.into_iter().map(|line| (line.key, line.value)).collect())
     }
 }
 
 impl Content for Vec<Table> {
-    fn into_value(self, unsound: &mut Vec<(String, String)>) -> Value {
-        Value::List(self.into_iter().map(|table| table.into_value(unsound)).collect())
+    fn into_value(self) -> Value {
+        Value::List(self.into_iter().map(|table| table.into_value()).collect())
     }
 }
 
@@ -62,7 +58,7 @@ impl Table {
 
     /// A later word replaces an earlier one.
     pub fn set_with(&mut self, key: &str, value: impl Content, comment: &str) {
-        let value = value.into_value(&mut self.unsound);
+        let value = value.into_value();
         self.put(Line { key: key.into(), value, comment: comment.into() });
     }
 
@@ -96,7 +92,7 @@ impl Table {
     pub fn number(&mut self, key: &str, word: &str) {
         match word.parse::<i64>() {
             Ok(number) if !word.starts_with('+') => self.set(key, number),
-            _ => self.unsound.push((key.into(), word.into())),
+            _ => self.set(key, Value::NoNumber(word.into())),
         }
     }
 
@@ -129,7 +125,7 @@ impl Table {
 
     /// One more entry behind those of a list.
     pub fn push(&mut self, key: &str, entry: impl Content) {
-        let entry = entry.into_value(&mut self.unsound);
+        let entry = entry.into_value();
         match self.value_mut(key) {
             Some(Value::List(items)) => items.push(entry),
             _ => self.set(key, Value::List(vec![entry])),
@@ -184,7 +180,7 @@ impl Table {
     /// As it stands behind a key.
     #[cfg(test)]
     pub fn inline(&self) -> String {
-        let line = Line::new("key", self.clone().into_value(&mut Vec::new()));
+        let line = Line::new("key", self.clone().into_value());
         let section = Section { path: vec!["a"], lines: vec![line], ..Section::default() };
         let text = evenkeel_config::tree::print(&[], &[section]);
         text.trim_start_matches("[a]\nkey = ").trim_end().to_owned()
@@ -695,8 +691,12 @@ impl Draft {
         let others = self.globals.iter_mut().map(|(_, t)| t).chain(&mut self.routers).chain(&mut self.tables);
         let mut twice: Vec<(String, String)> = Vec::new();
         for table in services.chain(pools).chain(others) {
-            dropped.append(&mut table.unsound);
-            table.lines.retain(|line| {
+            table.lines.retain_mut(|line| {
+                line.value.take_no_numbers(&mut dropped);
+                if let Value::NoNumber(word) = &line.value {
+                    dropped.push((line.key.clone(), word.clone()));
+                    return false;
+                }
                 let repeated = line.value.repeated_key();
                 twice.extend(repeated.map(|name| (line.key.clone(), name.to_owned())));
                 repeated.is_none()
