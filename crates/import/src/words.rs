@@ -142,9 +142,10 @@ pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.chars().all(plain)
 }
 
-/// A text between quotes, as TOML has it.
+/// A text between quotes as conditions and texts with variables have it, which escape a quote and a backslash
+/// alone: other signs stand for themselves.
 pub fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// The text of a TOML string.

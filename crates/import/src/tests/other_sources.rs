@@ -459,3 +459,53 @@ fn roles_and_quorums_of_keepalived_are_told() {
     check(&server("quorum_up \"/etc/up.sh now\""), "quorum_up /etc/up.sh now: see [[alerts.script]]", true);
     check(&server("quorum_down \"/etc/down.sh\""), "kinds = [\"service-down\"]", true);
 }
+
+/// Words of a source are the same words in the result, whatever signs they have.
+#[test]
+fn hostile_words_stay_what_they_are() {
+    for text in
+        ["a\"b", "a\\\\b", "a'b", "a{b}c", "a#b", "a\u{1}b", "a\u{7f}b", "a\tb", "\u{e9}\u{4e2d}", "]]\"}"]
+    {
+        let pound = format!(
+            "ListenHTTP\n Address 192.0.2.1\n Port 80\n Service\n  HeadRequire 'X:{text}'\n  BackEnd\n   Address 192.0.2.2\n   Port 80\n  End\n End\nEnd\n"
+        );
+        let apache = format!(
+            "# {text}\n<VirtualHost *:80>\n ServerName a.test\n ProxyPreserveHost On\n RequestHeader set X-A '{text}'\n Redirect '/{text}' 'https://b.test/{text}'\n ProxyPass / http://192.0.2.2:80/\n</VirtualHost>\n"
+        );
+        let haproxy = format!(
+            "frontend f\n mode http\n bind 192.0.2.1:80\n http-request set-header X-A '{text}' if {{ path '/{text}' }}\n http-request return status 200 content-type text/plain string '{text}'\n default_backend b\nbackend b\n mode http\n option httpchk GET '/{text}'\n server s 192.0.2.2:80 check\n"
+        );
+        for (kind, text) in
+            [(SourceKind::Pound, pound), (SourceKind::Apache, apache), (SourceKind::Haproxy, haproxy)]
+        {
+            let source = Source { kind, file: "a".into(), text };
+            let made = import(std::slice::from_ref(&source), &Default::default());
+            let read = evenkeel_config::format(&made.text);
+            assert_eq!(read.as_deref(), Ok(made.text.as_str()), "{}", source.text);
+        }
+    }
+    let header = Source {
+        kind: SourceKind::Haproxy,
+        file: "a".into(),
+        text: "frontend f\n mode http\n bind 192.0.2.1:80\n http-request return status 200 if { hdr(x) -m str \"a\tb\u{7f}\" }\n default_backend b\nbackend b\n server s 192.0.2.2:80\n".into(),
+    };
+    let made = import(&[header], &Default::default());
+    let values = evenkeel_config::values(&made.text);
+    let when = values["virtual-service"][0]["route"][0]["when"].as_str().unwrap_or_default();
+    assert!(when.contains("\"a\tb\u{7f}\""), "{when:?}\n{}", made.text);
+}
+
+/// A word where a number belongs is left out and told, however deep its table is.
+#[test]
+fn words_that_are_no_numbers_are_told() {
+    let text = "backend b\n option tcp-check\n server s 192.0.2.2:80 check port many weight lots\n";
+    let source = Source { kind: SourceKind::Haproxy, file: "a".into(), text: text.into() };
+    let made = import(&[source], &Default::default());
+    let told: Vec<&str> = made
+        .left
+        .iter()
+        .filter(|l| l.consequence.contains("is no value"))
+        .map(|l| l.keyword.as_str())
+        .collect();
+    assert!(told.contains(&"port") && told.contains(&"weight"), "{:?}\n{}", made.left, made.text);
+}
