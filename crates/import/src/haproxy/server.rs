@@ -668,7 +668,8 @@ fn checks(proxy: &Proxy, mut common: Common, pool: &mut Pool, draft: &mut Draft)
         }
         // HAProxy waits as long as it is to the next check.
         if timeout.is_none() && draft.run.is_some() {
-            own.text("timeout", &own.text_of("interval").unwrap_or("2s").to_owned());
+            let interval = own.text_of("interval").unwrap_or("2s").to_owned();
+            own.text("timeout", &interval);
         }
     }
     // It has kept the servers' own word off.
