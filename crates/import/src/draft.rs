@@ -201,6 +201,11 @@ pub fn status(status: u16) -> Table {
     Table::default().with("status", status)
 }
 
+/// Users of this machine are named without it.
+pub fn mail_address(name: &str) -> String {
+    if name.contains('@') { name.to_owned() } else { format!("{name}@localhost") }
+}
+
 /// The table in which one thing is true.
 pub fn flag(key: &str) -> Table {
     Table::default().with(key, true)
@@ -590,13 +595,11 @@ impl Draft {
 
     /// Who is told by mail, over an SMTP server of this address and port.
     pub fn mail(&mut self, server: &str, port: &str, from: &str, to: &[&str]) {
-        // Users of this machine are named without it.
-        let whole = |one: &str| if one.contains('@') { one.to_owned() } else { format!("{one}@localhost") };
-        let to: Vec<String> = to.iter().map(|one| whole(one)).collect();
+        let to: Vec<String> = to.iter().map(|one| mail_address(one)).collect();
         let email = Table::default()
             .with_text("server", &with_port(server, port))
             .with_text("security", "none")
-            .with_text("from", &whole(from))
+            .with_text("from", &mail_address(from))
             .with("to", Value::texts(&to));
         self.global("alerts").set("email", vec![email]);
     }

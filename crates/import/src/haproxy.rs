@@ -19,6 +19,7 @@ mod leftovers;
 mod lexer;
 mod lines;
 pub mod logs;
+mod mail;
 pub mod manual;
 mod old_rules;
 mod options;
@@ -98,6 +99,7 @@ pub fn read(sources: &[&Source], variables: &BTreeMap<String, String>, draft: &m
         reader.feed(&source.text, lines, draft);
         lines += source.text.lines().count();
     }
+    mail::receivers(&reader.proxies, &reader.mailers, draft);
     build(&reader.proxies, draft);
     // Others count their own lines.
     draft.starts.clear();
@@ -116,6 +118,7 @@ struct Reader {
     list: String,
     comments: Vec<String>,
     branches: Vec<Branch>,
+    mailers: mail::Mailers,
 }
 
 impl Reader {
@@ -241,7 +244,10 @@ impl Reader {
                         self.list = words.get(1).cloned().unwrap_or_default();
                         draft.note(number, &keyword, "tables are the pair's by themselves: see [pair]")
                     }
-                    "mailers" => draft.left(number, &keyword, "see [alerts] for mail"),
+                    "mailers" => {
+                        self.list = words.get(1).cloned().unwrap_or_default();
+                        self.mailers.entry(self.list.clone()).or_default();
+                    }
                     "userlist" => {
                         let name = words.get(1).cloned().unwrap_or_default();
                         draft.userlists.entry(name.clone()).or_default();
@@ -267,6 +273,9 @@ impl Reader {
                 if let (true, Some(table)) = (keyword == "table", words.get(1)) {
                     draft.stick_tables.insert(format!("{}/{table}", self.list), words[1..].to_vec());
                 }
+            }
+            _ if self.section == "mailers" => {
+                mail::line(&words, &self.list, &mut self.mailers, number, draft);
             }
             _ if self.section == "resolvers" => resolvers::line(&words, number, draft),
             _ if self.section == "userlist" => {

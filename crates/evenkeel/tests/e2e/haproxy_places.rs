@@ -188,3 +188,64 @@ fn connections_with_backups_end_where_that_is_wanted() {
         assert_eq!((own, other), (expect, expect), "{option}");
     }
 }
+
+/// A mail server that takes everything; each mail with its envelope.
+fn mail_server(at: SocketAddr) -> (Scripted, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    let mails = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kept = mails.clone();
+    let server = Scripted::start(at, move |mut stream| {
+        let _ = stream.write_all(b"220 mail ESMTP\r\n");
+        let (mut said, mut buffer, mut in_mail) = (String::new(), [0; 4096], false);
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            said.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            if in_mail {
+                if !said.ends_with("\r\n.\r\n") {
+                    continue;
+                }
+                kept.lock().unwrap().push(std::mem::take(&mut said));
+                in_mail = false;
+            }
+            let last = said.lines().next_back().unwrap_or("").to_ascii_uppercase();
+            in_mail = last.starts_with("DATA");
+            let answer = if in_mail { "354 go on\r\n" } else { "250 ok\r\n" };
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    (server, mails)
+}
+
+/// `mailers` and `email-alert`: the mail comes from and goes to whom HAProxy's does.
+#[test]
+fn mails_tell_of_servers_that_go_down() {
+    if !require(&["haproxy"]) {
+        return;
+    }
+    let envelope = |name: &str, program: Command| -> (Vec<String>, bool) {
+        let place = Place::new(&format!("haproxy-mail-{name}"));
+        let (_mail, mails) = mail_server(place.at(2525));
+        let text = format!(
+            "global\n  stats socket {}\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 9s\n  timeout server 9s\nmailers told\n  mailer one {}\nlisten web\n  bind {}\n  email-alert mailers told\n  email-alert from lb@example.org\n  email-alert to ops@example.org\n  email-alert level alert\n  server s1 {} check inter 100 rise 1 fall 1\n",
+            place.file("stats.sock").display(),
+            place.at(2525),
+            place.at(8080),
+            place.at(9001),
+        );
+        let server = Scripted::named(place.at(9001), "s1");
+        let _process = crate::haproxy::run(&place, program, &text);
+        eventually("the server serves", Duration::from_secs(10), || {
+            answer(TcpStream::connect(place.at(8080))) == "200"
+        });
+        drop(server);
+        // Evenkeel's alerts gather what happens within ten seconds.
+        eventually("a mail comes", Duration::from_secs(30), || !mails.lock().unwrap().is_empty());
+        let all = mails.lock().unwrap().join("\n");
+        let of = |word: &str| all.lines().find(|line| line.to_ascii_uppercase().starts_with(word));
+        let who = |line: &str| line[line.find('<').unwrap() + 1..line.find('>').unwrap()].to_owned();
+        (["MAIL FROM", "RCPT TO"].map(|word| who(of(word).unwrap())).into(), all.contains("s1"))
+    };
+    let own = envelope("own", crate::haproxy::ours());
+    assert_eq!(own, envelope("other", Command::new("haproxy")));
+    assert_eq!(own, (vec!["lb@example.org".into(), "ops@example.org".into()], true));
+}

@@ -75,6 +75,7 @@ pub const SERVER_DIFFERS: &[(&str, &str)] = &[
     ("maxqueue", "who belongs to a server waits for it, however many they are: see timeout queue"),
     ("log-proto", "lines of the log do not go to servers of a section"),
     ("shard", "peers are the pair's"),
+    ("tfo", "TCP fast open is not used"),
 ];
 
 /// Words of `global` and of sections that are taken without an effect, with what that means.

@@ -132,6 +132,7 @@ const RULES: &[&str] = &[
     "use_backend",
     "capture",
     "monitor-uri",
+    "monitor-net",
     "use-server",
 ];
 
@@ -164,6 +165,8 @@ impl Proxy {
             let rule = RULES.contains(&keyword);
             match keyword {
                 _ if rule => {}
+                // See `mail::receivers`.
+                "email-alert" => {}
                 "tcp-response" if word.arg(1) == "inspect-delay" => {}
                 // What is let through anyway.
                 "tcp-response" if word.words[1..] == ["content", "accept"] || self.sees(word) => {}

@@ -131,6 +131,41 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
         "stats http-request",
         "listen a\n mode http\n bind 127.0.0.1:1\n stats enable\n@ stats http-request deny if { src 10.0.0.1 }\n server s 127.0.0.1:2\n",
     ),
+    (
+        "section",
+        "mailers",
+        "@mailers m\n@ mailer a 127.0.0.1:25\nlisten a\n mode http\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n@ email-alert mailers m\n@ email-alert from a\n@ email-alert to c\n",
+    ),
+    (
+        "proxy",
+        "email-alert mailers",
+        "mailers m\n mailer a 127.0.0.1:25\nlisten a\n mode http\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n@ email-alert mailers m\n email-alert from a\n email-alert to c\n",
+    ),
+    (
+        "proxy",
+        "email-alert from",
+        "mailers m\n mailer a 127.0.0.1:25\nlisten a\n mode http\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n email-alert mailers m\n@ email-alert from a\n email-alert to c\n",
+    ),
+    (
+        "proxy",
+        "email-alert to",
+        "mailers m\n mailer a 127.0.0.1:25\nlisten a\n mode http\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n email-alert mailers m\n email-alert from a\n@ email-alert to c\n",
+    ),
+    (
+        "proxy",
+        "email-alert level",
+        "mailers m\n mailer a 127.0.0.1:25\nlisten a\n mode http\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n email-alert mailers m\n email-alert from a\n email-alert to c\n@ email-alert level info\n",
+    ),
+    (
+        "proxy",
+        "email-alert myhostname",
+        "mailers m\n mailer a 127.0.0.1:25\nlisten a\n mode http\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n email-alert mailers m\n email-alert from a\n email-alert to c\n@ email-alert myhostname h\n",
+    ),
+    (
+        "proxy",
+        "monitor-net",
+        "listen a\n mode http\n bind 127.0.0.1:1\n@ monitor-net 10.0.0.0/8\n server s 127.0.0.1:2\n",
+    ),
     ("section", "global", "@global\n@ maxconn 100\nlisten a\n bind 127.0.0.1:1\n server s 127.0.0.1:2\n"),
     (
         "section",

@@ -207,6 +207,19 @@ pub fn rule(
             let value = format!("{{uri|{}}}", sample::replace_whole(regex, text)?);
             set(&mut route, "rewrite-uri", Value::text(value));
         }
+        // There the connection is answered before it has said anything.
+        ["monitor-net", network] => {
+            let (address, mask) = network.split_once('/').unwrap_or((network, "32"));
+            let bits = crate::draft::prefix(mask).filter(|_| address.parse::<std::net::Ipv4Addr>().is_ok());
+            let network = bits.map(|bits| format!("{address}/{bits}"));
+            let network = network.ok_or("a network is an IPv4 address with a mask")?;
+            match http {
+                true => set_table(&mut route, "answer", status(200).with_text("body", "")),
+                false => set_table(&mut route, "deny", Table::default()),
+            }
+            route.text("log-level", "silent");
+            also(&mut route, &format!("source({})", quoted(&network)));
+        }
         ["monitor-uri", path] => {
             set_table(&mut route, "answer", monitor());
             let at = path.split_once("://").and_then(|(_, rest)| Some((rest, rest.find('/')?)));

@@ -230,6 +230,7 @@ fn pages_monitors_redirects_and_where_requests_go() {
         " monitor-uri /m\n monitor fail if { nbsrv(b) lt 1 }\n",
         "when = 'servers-up(\"b\") < 1 && path(\"/m\")'\n  deny = { status = 503 }",
     );
+    becomes(" monitor-net 10.0.0.0/255.0.0.0\n", "when = 'source(\"10.0.0.0/8\")'");
     becomes(
         " option originalto except 10.0.0.0/8\n",
         "add-header = { \"X-Original-To\" = \"{destination}\" }",

@@ -105,7 +105,7 @@ impl Proxy {
                 "http-request" => "request",
                 "capture" if word.arg(1) == "response" => continue,
                 "capture" => "request",
-                "monitor-uri" => "monitor",
+                "monitor-uri" | "monitor-net" => "monitor",
                 "use-server" => "server",
                 // What is answered by rules before these is not changed by them.
                 "http-response" => "response",
