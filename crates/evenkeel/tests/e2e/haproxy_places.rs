@@ -195,7 +195,8 @@ fn mail_server(at: SocketAddr) -> (Scripted, std::sync::Arc<std::sync::Mutex<Vec
     let kept = mails.clone();
     let server = Scripted::start(at, move |mut stream| {
         let _ = stream.write_all(b"220 mail ESMTP\r\n");
-        let (mut said, mut buffer, mut in_mail) = (String::new(), [0; 4096], false);
+        let (mut said, mut buffer) = (String::new(), [0; 4096]);
+        let mut in_mail = false;
         while let Ok(count @ 1..) = stream.read(&mut buffer) {
             said.push_str(&String::from_utf8_lossy(&buffer[..count]));
             if in_mail {
@@ -203,7 +204,6 @@ fn mail_server(at: SocketAddr) -> (Scripted, std::sync::Arc<std::sync::Mutex<Vec
                     continue;
                 }
                 kept.lock().unwrap().push(std::mem::take(&mut said));
-                in_mail = false;
             }
             let last = said.lines().next_back().unwrap_or("").to_ascii_uppercase();
             in_mail = last.starts_with("DATA");
