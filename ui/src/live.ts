@@ -26,7 +26,7 @@ type Change = {
 
 /** Pools that only routes lead to stand behind the services, and look like them. */
 function asService(pool: Pool): Service {
-  const sum = (key: "current-connections" | "total-connections" | "bytes-in" | "bytes-out") =>
+  const sum = (key: "current-connections" | "total-connections" | "bytes-in" | "bytes-out" | "retries") =>
     pool["real-servers"].reduce((total, server) => total + server[key], 0);
   return {
     ...pool,
@@ -36,6 +36,8 @@ function asService(pool: Pool): Service {
     requests: 0,
     "bad-requests": 0,
     refused: 0,
+    "client-aborts": 0,
+    retries: sum("retries"),
     answers: [0, 0, 0, 0, 0],
     "current-connections": sum("current-connections"),
     "total-connections": sum("total-connections"),
