@@ -63,7 +63,8 @@ pub struct ServerHealth {
     /// Pauses lately: each makes the next one longer.
     pub pauses: u32,
     pub last: Option<Box<Report>>,
-    pub outages: Outages,
+    /// None as long as it was well.
+    pub outages: Option<Box<Outages>>,
 }
 
 /// How often and how long a server was down in the life of this process.
@@ -196,7 +197,9 @@ impl Control {
             return;
         }
         let Some(server) = self.servers.get_mut(&report.id) else { return };
-        server.outages.failed_checks += u64::from(server.health.is_up() && !report.passed);
+        if server.health.is_up() && !report.passed {
+            server.outages.get_or_insert_default().failed_checks += 1;
+        }
         let turned = server.health.on_probe(report.passed);
         // What its agent says of it has the last word.
         let agent_says_down = server.agent.up == Some(false);
@@ -260,7 +263,9 @@ impl Control {
             return;
         }
         server.since_ms = wall_ms();
-        server.outages.turned(!is_down, server.since_ms);
+        if is_down || server.outages.is_some() {
+            server.outages.get_or_insert_default().turned(!is_down, server.since_ms);
+        }
         server.up_since_ms = (!is_down).then(monotonic_ms);
         let (pool, name, said) = (server.pool.clone(), server.name.clone(), server.agent.said.clone());
         self.server_turned(pool.as_str(), name.as_str(), !is_down, &format!("agent: {said}"));
@@ -394,7 +399,9 @@ impl Control {
         let Some(server) = self.servers.get_mut(&id) else { return };
         server.since_ms = wall_ms();
         let up = transition == Transition::Up;
-        server.outages.turned(up, server.since_ms);
+        if !up || server.outages.is_some() {
+            server.outages.get_or_insert_default().turned(up, server.since_ms);
+        }
         server.up_since_ms = up.then(monotonic_ms);
         let (from, to) = if up { ("down", "up") } else { ("up", "down") };
         info!(
@@ -464,7 +471,7 @@ impl ServerHealth {
             paused_until: None,
             pauses: 0,
             last: None,
-            outages: Outages::default(),
+            outages: None,
         }
     }
 

@@ -240,6 +240,7 @@ impl Control {
         let state = self.engine().state(spec.id);
         let health = self.health(spec.id);
         let last = health.and_then(|h| h.last.as_ref());
+        let outages = health.and_then(|h| h.outages.as_ref());
         let counters = &spec.counters;
         let (weight, admin) = (spec.server.weight.get(), spec.server.admin_state);
         api::RealServer {
@@ -293,9 +294,9 @@ impl Control {
             reused_connections: counters.sum(|c| c.reuses.get()),
             timed_requests: counters.sum(|c| c.latency.count()),
             request_ms: counters.sum(|c| c.latency.sum_ms.get()),
-            failed_checks: health.map_or(0, |h| h.outages.failed_checks),
-            downs: health.map_or(0, |h| h.outages.downs),
-            down_ms: health.map_or(0, |h| h.outages.ended_ms),
+            failed_checks: outages.map_or(0, |o| o.failed_checks),
+            downs: outages.map_or(0, |o| o.downs),
+            down_ms: outages.map_or(0, |o| o.ended_ms),
         }
     }
 

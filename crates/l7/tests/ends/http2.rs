@@ -103,7 +103,7 @@ const ENDS: &[End] = &[
     silent("a beginning and silence", IMPATIENT, &[]),
     silent("half a header block and an end", "", &[HalfBlock, Leave]),
     silent("half a header block and silence", IMPATIENT, &[HalfBlock]),
-    silent("a field of a connection", "", &[Malformed]),
+    end("a field of a connection", "", Server::Answers, &[Malformed], "400 PR"),
     // There may be none to tell (RFC 9113 section 8.3.1).
     end("no host", "", Server::Answers, &[Hostless], "200 --"),
     // What routes say
@@ -128,15 +128,15 @@ const ENDS: &[End] = &[
     ),
     end("a length that is too large", TOO_SMALL, Server::Silent, &[Post, Body(5)], "413 PD"),
     end("a body that is too large", TOO_SMALL, Server::Silent, &[PostUnsaid, Body(5)], "413 PD"),
-    end("more than its length", "", Server::Silent, &[Post, LastBody(11)], "-1 CH"),
-    end("less than its length", "", Server::Silent, &[Post, LastBody(9)], "-1 CH"),
+    end("more than its length", "", Server::Silent, &[Post, LastBody(11)], "400 PD"),
+    end("less than its length", "", Server::Silent, &[Post, LastBody(9)], "400 PD"),
     // Before the server's head
     end("a reset", "", Server::Silent, &[Get, Reached, Reset], "-1 CH"),
     end("a reset with its request", "", Server::Silent, &[GetAndReset], "-1 CH"),
     end("an end", "", Server::Silent, &[Get, Reached, Leave], "-1 CH"),
     end("a reset where that is asked for", ABORT, Server::Silent, &[Get, Reached, Reset], "-1 CH"),
-    end("a broken connection", "", Server::Silent, &[Get, Reached, BREAKS], "-1 CH"),
-    end("a window beyond all bounds", "", Server::Silent, &[Get, Reached, TOO_MUCH_WINDOW], "-1 CH"),
+    end("a broken connection", "", Server::Silent, &[Get, Reached, BREAKS], "400 PD"),
+    end("a window beyond all bounds", "", Server::Silent, &[Get, Reached, TOO_MUCH_WINDOW], "400 PD"),
     end("an administrator", "", Server::Silent, &[Get, Reached, IsClosed], "503 KH"),
     end("the server says nothing", SHORT, Server::Silent, &[Get], "504 sH"),
     end("the server ends without a word", "", Server::Closes, &[Get], "502 SH"),
@@ -145,7 +145,7 @@ const ENDS: &[End] = &[
     // In the server's body
     end("a reset in an answer", "", Server::Begins(HALF_ANSWER), &[Get, Begun, Reset], "200 CD"),
     end("an end in an answer", "", Server::Begins(HALF_ANSWER), &[Get, Begun, Leave], "200 CD"),
-    end("a broken connection in an answer", "", Server::Begins(HALF_ANSWER), &[Get, Begun, BREAKS], "200 CD"),
+    end("a broken connection in an answer", "", Server::Begins(HALF_ANSWER), &[Get, Begun, BREAKS], "200 PD"),
     end("an administrator in an answer", "", Server::Begins(HALF_ANSWER), &[Get, Begun, IsClosed], "200 KD"),
     end("half an answer, and the end", "", Server::Says(HALF_ANSWER), &[Get], "200 SD"),
     end("half an answer, and silence", SHORT, Server::Begins(HALF_ANSWER), &[Get], "200 sD"),
