@@ -634,10 +634,11 @@ impl Draft {
             let ends_tls = front.table.has("tls") && only_refuses;
             let only = front.own.as_ref().filter(|p| p.servers.len() == 1 && ends_tls);
             let target = only.and_then(|p| p.servers[0].text_of("address")).map(str::to_owned);
+            let fronts = &front.vips;
             let found = target.and_then(|target| {
-                self.services
-                    .iter()
-                    .position(|s| !s.table.has("tls") && s.vips.iter().any(|vip| covers(vip, &target)))
+                self.services.iter().position(|s| {
+                    !s.table.has("tls") && s.vips.iter().any(|vip| covers(vip, &target, fronts))
+                })
             });
             let Some(back) = found.filter(|back| *back != at) else {
                 at += 1;
@@ -667,7 +668,10 @@ impl Draft {
                 joined.table.put(line.clone());
             }
         }
-        joined.routes.splice(0..0, front.routes);
+        let known = joined.routes.clone();
+        joined.routes.splice(0..0, front.routes.into_iter().filter(|route| !known.contains(route)));
+        let places = |route: &Table| route.has("rewrite-location");
+        joined.answer_routes.extend(front.answer_routes.into_iter().filter(|route| !places(route)));
         // Both use the same servers.
         if let Some(mut own) = joined.own.take() {
             let name = self.fresh(&format!("{}-servers", inner.name));
@@ -762,9 +766,13 @@ impl Service {
     }
 }
 
-/// Whether a VIP has this address and port.
-fn covers(vip: &str, target: &str) -> bool {
+/// Whether a VIP has this address and port. One for all addresses has those of this machine that are known: its
+/// own, and that of the service in front.
+fn covers(vip: &str, target: &str, fronts: &[String]) -> bool {
     let ((host, ports), (address, port)) = (split_port(vip), split_port(target));
-    let any = ["0.0.0.0", "[::]"].contains(&host);
+    let bare = address.trim_matches(['[', ']']);
+    let loopback = bare.parse::<std::net::IpAddr>().is_ok_and(|own| own.is_loopback());
+    let own = loopback || fronts.iter().any(|front| split_port(front).0 == address);
+    let any = ["0.0.0.0", "[::]"].contains(&host) && own;
     (any || host == address) && ports.zip(port).is_some_and(|(all, one)| all.split(',').any(|p| p == one))
 }

@@ -1,130 +1,239 @@
-//! Pound's configuration.
+//! Pound's configuration: that of Apsis (up to 3) and that of Poznyakoff (4).
 
-use crate::draft::{Draft, Pool, Service, Table, Twice, Value, status, unverified};
-use crate::tree::{Node, Tree};
-use crate::words::{address, name, quoted, with_port};
+mod changes;
+mod conditions;
+mod syntax;
+mod targets;
 
-const BLOCKS: [&str; 7] =
-    ["listenhttp", "listenhttps", "service", "backend", "emergency", "session", "control"];
+use crate::draft::{Draft, Pool, Service, Table, Value, based, status};
+use crate::tree::Node;
+use crate::words::{address, name, port_number, quoted, with_port};
+use changes::Changes;
+use conditions::tell;
+use std::collections::BTreeMap;
+use syntax::{is_on, keyword};
 
-fn parse(text: &str) -> Vec<Node> {
-    let mut tree = Tree::new();
-    let mut comments = Vec::new();
-    for (at, line) in text.lines().enumerate() {
-        let bare = line.trim();
-        if let Some(comment) = bare.strip_prefix('#') {
-            comments.push(comment.trim().to_owned());
-            continue;
-        }
-        let mut words: Vec<String> = Vec::new();
-        for (part, text) in bare.split('"').enumerate() {
-            match part % 2 {
-                0 => words.extend(text.split_whitespace().map(str::to_owned)),
-                _ => words.push(text.to_owned()),
-            }
-        }
-        let Some(keyword) = words.first().map(|w| w.to_lowercase()) else { continue };
-        if keyword == "end" {
-            tree.end();
-            continue;
-        }
-        let comments = std::mem::take(&mut comments);
-        // `Control` is a block in new versions, and has the socket's path behind it in old ones.
-        let opens = BLOCKS.contains(&keyword.as_str()) && !(keyword == "control" && words.len() > 1);
-        tree.push(Node { line: at + 1, words, children: Vec::new(), comments });
-        if opens {
-            tree.begin();
-        }
-    }
-    tree.finish()
-}
-
-pub fn read(text: &str, draft: &mut Draft) {
-    let all = parse(text);
-    let timeout = all.iter().find(|n| n.is("TimeOut")).and_then(|n| n.words.get(1)).cloned();
-    let client = all.iter().find(|n| n.is("Client")).and_then(|n| n.words.get(1)).cloned();
-    let connect = all.iter().find(|n| n.is("ConnTO")).and_then(|n| n.words.get(1)).cloned();
-    let folds = all.iter().any(|n| n.is("IgnoreCase") && n.words.get(1).is_some_and(|v| v == "1"));
-    let general = General {
-        timeout: timeout.as_deref(),
-        client: client.as_deref(),
-        connect: connect.as_deref(),
-        transparent: all.iter().any(|n| n.is("TProxy") && n.words.get(1).is_some_and(|v| v == "1")),
-        folds,
-    };
-    // Services outside of listeners are for all of them, after their own.
-    let common: Vec<&Node> = all.iter().filter(|n| n.is("Service")).collect();
-    for node in &all {
-        match node.words[0].to_lowercase().as_str() {
-            "listenhttp" | "listenhttps" => {
-                listener(node, &common, &general, draft);
-            }
-            "service" | "timeout" | "client" | "connto" | "tproxy" | "user" | "group" | "rootjail"
-            | "daemon" | "loglevel" | "logfacility" | "alive" | "control" | "grace" | "threads"
-            | "ignorecase" | "dynscale" => {}
-            other => draft.left(node.line, other, "not carried over"),
-        }
-    }
-}
-
-/// What holds where a listener or a service says nothing else.
+/// What holds where a listener or a service says nothing else, and what they name.
 struct General<'a> {
-    timeout: Option<&'a str>,
-    client: Option<&'a str>,
+    timeout: &'a str,
+    client: &'a str,
     connect: Option<&'a str>,
+    websocket: Option<&'a str>,
     transparent: bool,
     /// Upper and lower case of paths are the same.
     folds: bool,
+    headers: Headers,
+    /// Where files without a folder lie.
+    folder: String,
+    lists: BTreeMap<&'a str, &'a Node>,
+    conditions: BTreeMap<&'a str, &'a Node>,
+    backends: BTreeMap<&'a str, &'a Node>,
+    /// Services outside of listeners are for all of them, after their own.
+    services: Vec<&'a Node>,
 }
 
-/// The name of headers that `HeadRemove` takes away; its `.*` is a `*`.
-fn removed(pattern: &str) -> Option<String> {
-    let name = pattern.split(':').next().unwrap_or("").trim_start_matches('^').trim_end_matches('$');
-    let name = name.replace(".*", "*");
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_*".contains(c);
-    (!name.is_empty() && name.chars().all(plain)).then_some(name)
+/// Headers that Pound adds by itself.
+#[derive(Clone, Copy)]
+struct Headers {
+    forwarded: bool,
+    tls: bool,
 }
 
-fn listener(node: &Node, common: &[&Node], general: &General<'_>, draft: &mut Draft) {
-    let https = node.is("ListenHTTPS");
-    let host =
-        node.value("Address").and_then(|a| if a == "0.0.0.0" { Some(a.to_owned()) } else { address(a) });
-    let (Some(host), Some(port)) = (host, node.value("Port")) else {
-        return draft.left(
-            node.line,
-            &node.words[0],
-            "an Address and a Port are needed: the listener is left out",
-        );
+impl Headers {
+    /// As a `HeaderOption` changes them.
+    fn changed(mut self, nodes: &[Node]) -> Headers {
+        let lines = nodes.iter().filter(|node| node.is("HeaderOption"));
+        for word in lines.flat_map(|node| &node.words[1..]) {
+            let on = !word.starts_with("no-");
+            match word.trim_start_matches("no-") {
+                "all" => (self.forwarded, self.tls) = (on, on),
+                "none" => (self.forwarded, self.tls) = (false, false),
+                "forwarded" => self.forwarded = on,
+                "ssl" => self.tls = on,
+                _ => {}
+            }
+        }
+        self
+    }
+}
+
+/// Lines that say how Pound itself runs.
+const OF_THE_PROCESS: &[&str] = &[
+    "user",
+    "group",
+    "rootjail",
+    "daemon",
+    "supervisor",
+    "loglevel",
+    "logfacility",
+    "logformat",
+    "logtag",
+    "anonymise",
+    "anonymize",
+    "alive",
+    "control",
+    "grace",
+    "threads",
+    "dynscale",
+    "pidfile",
+    "sslengine",
+    "workermincount",
+    "workermaxcount",
+    "workeridletimeout",
+    "workerstacksize",
+    "connectionqueuesize",
+    "linebuffersize",
+    "reservefd",
+    "watcherttl",
+    "resolver",
+    "forwardedheader",
+    "trustedip",
+    "ecdhcurve",
+];
+
+pub fn read(text: &str, draft: &mut Draft) {
+    let all = syntax::parse(text);
+    let value = |key: &str| all.iter().find(|node| node.is(key)).and_then(|node| node.words.get(1));
+    let named = |key: &str| -> BTreeMap<&str, &Node> {
+        let nodes = all.iter().filter(|node| node.is(key));
+        nodes.filter_map(|node| Some((node.words.get(1)?.as_str(), node))).collect()
     };
-    let wanted = if https { "https" } else { "http" };
+    let general = General {
+        timeout: value("TimeOut").map_or("15", String::as_str),
+        client: value("Client").map_or("10", String::as_str),
+        connect: value("ConnTO").map(String::as_str),
+        websocket: value("WSTimeOut").map(String::as_str),
+        transparent: value("TProxy").is_some_and(|v| v == "1"),
+        folds: value("IgnoreCase").is_some_and(|v| is_on(v)),
+        headers: Headers { forwarded: true, tls: true }.changed(&all),
+        folder: value("IncludeDir").cloned().unwrap_or_else(|| "/etc".into()),
+        lists: named("ACL"),
+        conditions: named("Condition"),
+        backends: named("Backend"),
+        services: all.iter().filter(|node| node.is("Service")).collect(),
+    };
+    for node in &all {
+        match keyword(&node.words).as_str() {
+            "listenhttp" | "listenhttps" => listener(node, &general, draft),
+            "service" | "timeout" | "client" | "connto" | "wstimeout" | "tproxy" | "ignorecase"
+            | "headeroption" | "includedir" | "acl" | "condition" | "backend" => {}
+            "balancer" | "regextype" | "combineheaders" => {
+                draft.note(node.line, &node.words.join(" "), "not carried over")
+            }
+            "include" => draft.grave(
+                node.line,
+                &node.words.join(" "),
+                "other files are not read: put what they say in its place",
+            ),
+            "tunnel" => tunnel(node, &general, draft),
+            word if OF_THE_PROCESS.contains(&word) => {}
+            word => draft.left(node.line, word, "not carried over"),
+        }
+    }
+}
+
+/// `Address` and `Port` of a listener.
+fn place(node: &Node, usual: &str, draft: &mut Draft) -> Option<(String, String)> {
+    let listed = node.value("Address").unwrap_or("0.0.0.0");
+    let Some(host) = address(listed) else {
+        let why = format!("{listed} is no address of this machine: the listener is left out");
+        draft.grave(node.line, &node.words[0], why);
+        return None;
+    };
+    let port = port_number(node.value("Port").unwrap_or(usual));
+    if port.parse::<u16>().is_err() {
+        draft.grave(node.line, &node.words[0], format!("{port} is no port: the listener is left out"));
+        return None;
+    }
+    Some((host, port))
+}
+
+fn listener(node: &Node, general: &General<'_>, draft: &mut Draft) {
+    let https = node.is("ListenHTTPS");
+    let (scheme, usual) = if https { ("https", "443") } else { ("http", "80") };
+    let Some((host, port)) = place(node, usual, draft) else { return };
+    let wanted = node.words.get(1).cloned().unwrap_or_else(|| format!("{scheme}-{port}"));
     let mut service = Service {
-        name: draft.fresh(&name(&format!("{wanted}-{port}"))),
+        name: draft.fresh(&name(&wanted)),
         mode: "http".into(),
-        vips: vec![with_port(&host, port)],
+        vips: vec![with_port(&host, &port)],
         ..Service::default()
     };
     service.table.comments.clone_from(&node.comments);
+    forwarded(node, general, &mut service);
+    if https {
+        tls(node, general, &mut service, draft);
+    }
+    timeouts(node, general, &mut service);
+    let changes = other_lines(node, general, &mut service, draft);
+    service.routes.extend(changes.into_routes("", &service.name));
+    for child in node.children.iter().filter(|child| child.is("Rewrite")) {
+        changes::rewrite(child, "", general, &mut service, draft);
+    }
+    refuse(node, &mut service, draft);
+    let servers = services(node, general, &mut service, draft);
+    changes::locations(node, https, &servers, &mut service);
+    draft.services.push(service);
+}
+
+/// The headers that Pound adds by itself; what is added by hand would stand there twice.
+fn forwarded(node: &Node, general: &General<'_>, service: &mut Service) {
     let adds = |header: &str| {
         let text =
             |c: &Node| c.words.get(1).is_some_and(|w| w.to_lowercase().starts_with(&format!("{header}:")));
-        node.children.iter().any(|c| c.is("AddHeader") && text(c))
+        let sets = |c: &&Node| ["AddHeader", "HeaderAdd", "SetHeader"].iter().any(|word| c.is(word));
+        node.children.iter().filter(sets).any(text)
     };
-    // What is added by hand would stand there twice.
-    let own = ["x-forwarded-for", "x-forwarded-proto"].into_iter().filter(|header| !adds(header));
-    let own: Vec<&str> = own.collect();
-    service.table.set_with("forwarded", Value::texts(own), "as Pound did by itself");
-    if https {
-        let all = node.children.iter().filter(|c| c.is("Cert"));
-        let files: Vec<String> = all.filter_map(|c| c.words.get(1).cloned()).collect();
-        service.table.set("tls", Table::default().with("certificates", Value::texts(files)));
+    if general.headers.changed(&node.children).forwarded {
+        let own = ["x-forwarded-for", "x-forwarded-proto"].into_iter().filter(|header| !adds(header));
+        let own: Vec<&str> = own.collect();
+        service.table.set_with("forwarded", Value::texts(own), "as Pound did by itself");
     }
-    timeouts(node, general, &mut service);
-    if !add_services(node, common, general, &mut service, draft) {
-        return draft.left(node.line, &node.words[0], "it has no back ends and is left out");
+}
+
+/// Certificates, and what clients must show.
+fn tls(node: &Node, general: &General<'_>, service: &mut Service, draft: &mut Draft) {
+    let file = |word: &str| based(Some(&general.folder), word);
+    let all = node.children.iter().filter(|c| c.is("Cert"));
+    let files: Vec<String> = all.filter_map(|c| c.words.get(1)).map(|word| file(word)).collect();
+    let mut tls = Table::default().with("certificates", Value::texts(files));
+    let disabled = node.children.iter().filter(|c| c.is("Disable")).filter_map(|c| c.words.get(1));
+    if disabled.into_iter().any(|version| version.eq_ignore_ascii_case("TLSv1_2")) {
+        tls.text("min-version", "1.3");
     }
-    add_other_lines(node, &mut service, draft);
-    refuse(node, &mut service, draft);
-    draft.services.push(service);
+    let level = node.value("ClientCert").unwrap_or("0");
+    let ca = node.value("VerifyList").or_else(|| node.value("CAlist"));
+    match (level, ca) {
+        ("0", _) => {}
+        ("1" | "2", Some(ca)) => {
+            let mut clients = Table::default().with_text("ca", &file(ca));
+            clients.text("mode", if level == "1" { "optional" } else { "required" });
+            if let Some(crl) = node.value("CRLlist") {
+                clients.text("crl", &file(crl));
+            }
+            tls.set("client-auth", clients);
+        }
+        _ => {
+            let line = node.child("ClientCert").map_or(node.line, |child| child.line);
+            let why = "certificates of clients need a VerifyList, and are verified: nobody is asked for one";
+            draft.grave(line, &format!("ClientCert {level}"), why);
+        }
+    }
+    service.table.set("tls", tls);
+}
+
+fn timeouts(node: &Node, general: &General<'_>, service: &mut Service) {
+    let server = node.value("TimeOut").unwrap_or(general.timeout);
+    let connect = node.value("ConnTO").or(general.connect).unwrap_or(server);
+    let client = node.value("Client").unwrap_or(general.client);
+    service.timeouts.text("connect", &format!("{connect}s"));
+    service.timeouts.text("client", &format!("{client}s"));
+    service.timeouts.text("server", &format!("{server}s"));
+    // Pound waits for the next request as it does for the rest of one.
+    service.timeouts.text("keep-alive", &format!("{client}s"));
+    if let Some(websocket) = general.websocket {
+        service.timeouts.text("tunnel", &format!("{websocket}s"));
+    }
 }
 
 /// Methods by the value of `xHTTP` that first takes them.
@@ -164,16 +273,19 @@ const METHODS: [&[&str]; 5] = [
 
 /// What Pound does not take: methods, those of a web page alone where nothing is said, and addresses.
 fn refuse(node: &Node, service: &mut Service, draft: &mut Draft) {
-    let mut refusal = |when: String, comment: String| {
+    let mut refusal = |when: String, comment: String, code: u16| {
         let mut route = Table::commented(vec![comment]);
         route.when(&when);
-        route.set("deny", status(501));
+        route.set("deny", status(code));
         service.routes.insert(0, route);
     };
+    if let Some(most) = node.value("MaxURI").filter(|most| most.bytes().all(|b| b.is_ascii_digit())) {
+        refusal(format!("number(\"{{uri|length}}\") > {most}"), "MaxURI".into(), 414);
+    }
     if let Some(check) = node.child("CheckURL") {
         let pattern = check.words.get(1).map_or("", String::as_str);
         match evenkeel_rules::regex(pattern, false) {
-            Ok(_) => refusal(format!("!(text(\"{{uri}}\") =~ {})", quoted(pattern)), "CheckURL".into()),
+            Ok(_) => refusal(format!("!(text(\"{{uri}}\") =~ {})", quoted(pattern)), "CheckURL".into(), 501),
             Err(why) => draft.grave(check.line, "CheckURL", format!("{why}: what it refused is let in")),
         }
     }
@@ -183,305 +295,288 @@ fn refuse(node: &Node, service: &mut Service, draft: &mut Draft) {
         return draft.wrong(line, "xHTTP", format!("{value} is no set of methods: all are taken"));
     };
     let names: Vec<String> = allowed.iter().flat_map(|some| some.iter()).map(|name| quoted(name)).collect();
-    refusal(format!("!method({})", names.join(", ")), format!("xHTTP {value}: Pound takes no other methods"));
+    refusal(
+        format!("!method({})", names.join(", ")),
+        format!("xHTTP {value}: Pound takes no other methods"),
+        501,
+    );
 }
 
-fn timeouts(node: &Node, general: &General<'_>, service: &mut Service) {
-    if let Some(connect) = general.connect {
-        service.timeouts.text("connect", &format!("{connect}s"));
-    }
-    if let Some(client) = node.value("Client").or(general.client) {
-        service.timeouts.text("client", &format!("{client}s"));
-    }
-    let own = node.children.iter().find(|c| c.is("TimeOut"));
-    let own = own.map(|c| c.words.get(1).map_or("60", String::as_str));
-    if let Some(timeout) = own.or(general.timeout) {
-        service.timeouts.text("server", &format!("{timeout}s"));
-    }
-}
-
-/// The route of `Redirect [CODE] "URL"`.
-fn redirect_route(redirect: &Node, number: usize, when: &str, comments: &[String]) -> Table {
-    let mut route = Table::commented(comments.to_vec());
-    route.text("name", &format!("redirect-{number}"));
-    if !when.is_empty() {
-        route.when(when);
-    }
-    let words = &redirect.words[1..];
-    let is_code = |w: &&String| w.len() == 3 && w.bytes().all(|b| b.is_ascii_digit());
-    let status = words.iter().find(is_code).map_or("302", String::as_str);
-    let to = words.iter().find(|w| !is_code(w)).map_or("/", String::as_str);
-    // One without a path of its own keeps that of the request.
-    let bare = to.split_once("://").map_or(to, |(_, rest)| rest).trim_end_matches('/');
-    let keeps_path = !bare.contains('/');
-    let location = if keeps_path { format!("{}{{path}}", to.trim_end_matches('/')) } else { to.to_owned() };
-    let mut place = Table::default().with_text("location", &location).with_number("status", status);
-    if !keeps_path {
-        place.set("drop-query", true);
-    }
-    route.set("redirect", place);
-    route
-}
-
-/// The `Service` sections, those of the listener before the common ones, as routes and pools; whether there
-/// is a back end at all.
-fn add_services(
-    node: &Node,
-    common: &[&Node],
-    general: &General<'_>,
-    service: &mut Service,
-    draft: &mut Draft,
-) -> bool {
-    let mut last_pool: Option<Pool> = None;
+/// The `Service` sections, those of the listener before the common ones, as routes and pools; the addresses of
+/// their servers.
+fn services(node: &Node, general: &General<'_>, service: &mut Service, draft: &mut Draft) -> Vec<String> {
+    let mut servers = Vec::new();
+    let mut takes_all = false;
     let own = node.children.iter().filter(|c| c.is("Service"));
-    for (at, inner) in own.chain(common.iter().copied()).enumerate() {
+    for (at, inner) in own.chain(general.services.iter().copied()).enumerate() {
         if inner.value("Disabled").is_some_and(is_on) {
             draft.note(inner.line, "Service", "it was disabled and is left out");
             continue;
         }
-        if last_pool.is_some() {
+        if takes_all {
             draft.note(inner.line, "Service", "the one before it takes every request: it is left out");
             continue;
         }
-        let when = conditions(inner, general.folds, draft);
-        if let Some(redirect) = inner.child("Redirect") {
-            service.routes.push(redirect_route(redirect, at + 1, &when, &inner.comments));
-            continue;
+        let logins: Vec<&str> = inner.children.iter().filter_map(conditions::login).collect();
+        let asked = inner.children.iter().filter(|child| conditions::login(child).is_none());
+        let when = match conditions::all(asked, general) {
+            Ok(when) => when,
+            Err(unasked) => {
+                tell(&unasked, "the Service", draft);
+                continue;
+            }
+        };
+        takes_all = when.is_empty() && logins.is_empty();
+        let mut pool = targets::backends(inner, general, draft);
+        let addresses = pool.servers.iter().filter_map(|server| server.text_of("address"));
+        servers.extend(addresses.map(str::to_owned));
+        let changes = service_lines(inner, &when, general, service, draft);
+        if let [users, ..] = logins[..] {
+            ask_login(inner, &based(Some(&general.folder), users), &when, service, draft);
+        } else if !special(inner, at + 1, &when, service, draft) {
+            let last = take_pool((inner, at + 1), &when, &mut pool, changes, general, service, draft);
+            takes_all |= last;
+            if last {
+                service.own = Some(pool);
+            }
         }
-        let mut pool = backends(inner, general.transparent, draft);
-        if pool.servers.is_empty() {
-            continue;
-        }
-        if when.is_empty() {
-            last_pool = Some(pool);
-            continue;
-        }
-        pool.name = draft.fresh(&name(&format!("{}-{}", service.name, at + 1)));
-        let mut route = Table::commented(inner.comments.clone());
-        route.text("name", &format!("to-{}", pool.name));
-        if !when.is_empty() {
-            route.when(&when);
-        }
-        route.text("pool", &pool.name);
-        service.routes.push(route);
-        draft.pools.push(pool);
     }
-    match last_pool {
-        Some(pool) => service.own = Some(pool),
-        None => {
-            let first = service.routes.iter().find_map(|r| r.text_of("pool").map(str::to_owned));
-            let Some(first) = first else { return false };
+    if service.own.is_none() {
+        if !takes_all {
             let mut refuse = Table::commented(vec!["Pound answered 503 where no Service fits.".into()]);
             refuse.text("name", "no-service");
             refuse.set("deny", status(503));
             service.routes.push(refuse);
-            service.pool = Some(first);
+        }
+        match service.routes.iter().find_map(|r| r.text_of("pool").map(str::to_owned)) {
+            Some(first) => service.pool = Some(first),
+            None => service.own = Some(Pool { servers: vec![crate::draft::nobody()], ..Pool::default() }),
         }
     }
+    servers
+}
+
+/// Lines of a service beside what it asks and where it sends.
+fn service_lines(
+    inner: &Node,
+    when: &str,
+    general: &General<'_>,
+    service: &mut Service,
+    draft: &mut Draft,
+) -> Changes {
+    let mut changes = Changes::default();
+    for child in &inner.children {
+        match keyword(&child.words).as_str() {
+            "url" | "path" | "query" | "queryparam" | "method" | "host" | "header" | "headrequire"
+            | "headdeny" | "acl" | "match" | "eval" | "basicauth" | "backend" | "emergency"
+            | "usebackend" | "session" | "balancer" | "redirect" | "redirectappend" | "redirectdynamic"
+            | "error" | "ignorecase" | "disabled" | "dynscale" | "logsuppress" | "forwardedheader"
+            | "trustedip" | "success" | "acme" | "metrics" | "control" | "sendfile" => {}
+            "rewrite" => changes::rewrite(child, when, general, service, draft),
+            _ if changes.take(child, draft) => {}
+            _ => draft.left(child.line, &child.words[0], "not carried over"),
+        }
+    }
+    changes
+}
+
+/// `Not BasicAuth` with `Error 401`: who has no password gets no further.
+fn ask_login(inner: &Node, users: &str, when: &str, service: &mut Service, draft: &mut Draft) {
+    if inner.value("Error") != Some("401") {
+        let why = "Not BasicAuth is carried over with `Error 401` alone: the Service is left out";
+        return draft.grave(inner.line, "Service", why);
+    }
+    let mut route = Table::commented(inner.comments.clone());
+    route.text("name", &format!("login-{}", inner.line));
+    if !when.is_empty() {
+        route.when(when);
+    }
+    route.set("basic-auth", Table::default().with_text("users", users));
+    let why = "passwords are bcrypt (`htpasswd -B`) or SHA-crypt: others of the file let nobody in";
+    draft.note(inner.line, &format!("BasicAuth {users}"), why);
+    service
+        .answer_routes
+        .retain(|route| !route.condition().is_empty() || !route.has("set-header") || !when.is_empty());
+    service.routes.push(route);
+}
+
+/// Services that answer by themselves; whether this is one.
+fn special(inner: &Node, number: usize, when: &str, service: &mut Service, draft: &mut Draft) -> bool {
+    let redirect = inner
+        .children
+        .iter()
+        .find(|c| ["Redirect", "RedirectAppend", "RedirectDynamic"].iter().any(|word| c.is(word)));
+    if let Some(redirect) = redirect {
+        if inner.child("Backend").is_some() {
+            let why = "back ends beside a redirect: every request is redirected";
+            draft.left(inner.line, "Service", why);
+        }
+        let route = targets::redirect_route(redirect, number, when, &inner.comments, draft);
+        service.routes.extend(route);
+        return true;
+    }
+    let mut route = Table::commented(inner.comments.clone());
+    route.text("name", &format!("service-{number}"));
+    if !when.is_empty() {
+        route.when(when);
+    }
+    if let Some(error) = inner.child("Error") {
+        let code = error.words.get(1).and_then(|code| code.parse::<u16>().ok()).unwrap_or(503);
+        route.set("deny", status(code));
+        if let Some(file) = error.words.get(2) {
+            draft.left(error.line, &error.words.join(" "), format!("{file} is not shown: see `error-pages`"));
+        }
+    } else if inner.child("Success").is_some() {
+        route.set("answer", status(200));
+    } else if let Some(node) = inner
+        .children
+        .iter()
+        .find(|c| ["ACME", "Metrics", "Control", "SendFile"].iter().any(|word| c.is(word)))
+    {
+        draft.grave(node.line, &node.words.join(" "), "nothing answers so here: it is a 503");
+        route.set("deny", status(503));
+    } else {
+        return false;
+    }
+    service.routes.push(route);
     true
 }
 
-/// Error pages and changes of headers; what is not carried over is told.
-fn add_other_lines(node: &Node, service: &mut Service, draft: &mut Draft) {
+/// The pool of a service as a route; whether it is the service's own, which takes what is left.
+fn take_pool(
+    (inner, number): (&Node, usize),
+    when: &str,
+    pool: &mut Pool,
+    changes: Changes,
+    general: &General<'_>,
+    service: &mut Service,
+    draft: &mut Draft,
+) -> bool {
+    let label = inner.words.get(1).cloned().unwrap_or_else(|| format!("{}-{number}", service.name));
+    if pool.servers.is_empty() {
+        draft.grave(inner.line, "Service", "it has no back ends: its requests get a 503");
+        let mut route = Table::default();
+        route.text("name", &name(&format!("nobody-{label}")));
+        if !when.is_empty() {
+            route.when(when);
+        }
+        route.set("deny", status(503));
+        service.routes.push(route);
+        return false;
+    }
+    let timeout = targets::shared_timeout(inner, general, draft);
+    if when.is_empty() {
+        service.routes.extend(changes.into_routes("", &label));
+        if let Some(timeout) = &timeout {
+            let mut route = Table::default().with_text("name", &format!("time-of-{}", name(&label)));
+            route.text("server-timeout", timeout);
+            service.routes.push(route);
+        }
+        return true;
+    }
+    pool.name = draft.fresh(&name(&label));
+    let mut route = Table::commented(inner.comments.clone());
+    route.text("name", &format!("to-{}", pool.name));
+    route.when(when);
+    // What goes away does so before; what is set is set in the route that ends it, since a path that was
+    // rewritten would be asked again.
+    let Changes { removals, rest } = changes;
+    service.routes.extend(Changes { removals, rest: Table::default() }.into_routes(when, &label));
+    route.adopt(&rest);
+    if let Some(timeout) = &timeout {
+        route.text("server-timeout", timeout);
+    }
+    route.text("pool", &pool.name);
+    service.routes.push(route);
+    draft.pools.push(std::mem::take(pool));
+    false
+}
+
+/// Error pages, limits and changes of headers; what is not carried over is told.
+fn other_lines(node: &Node, general: &General<'_>, service: &mut Service, draft: &mut Draft) -> Changes {
     let mut pages = Table::default();
-    let mut removals = 0;
+    let mut changes = Changes::default();
     for child in &node.children {
-        let keyword = child.words[0].to_lowercase();
-        match keyword.as_str() {
-            "err404" | "err413" | "err414" | "err500" | "err501" | "err503"
-                if child.words.get(1).is_some_and(|file| file.starts_with('/')) =>
-            {
-                pages.text(&keyword[3..], &child.words[1]);
+        let word = keyword(&child.words);
+        let value = child.words.get(1).map_or("", String::as_str);
+        match word.as_str() {
+            "errorfile" if child.words.len() > 2 => page(value, &child.words[2], general, &mut pages),
+            _ if word.len() == 6 && word.starts_with("err") => page(&word[3..], value, general, &mut pages),
+            "maxrequest" if value.bytes().all(|b| b.is_ascii_digit()) => {
+                service.table.text("max-body", value)
             }
             "address"
             | "port"
             | "cert"
             | "service"
             | "timeout"
+            | "connto"
             | "client"
             | "xhttp"
             | "checkurl"
-            | "ciphers"
-            | "disable"
+            | "maxuri"
+            | "rewrite"
+            | "rewritelocation"
+            | "headeroption"
+            | "clientcert"
+            | "verifylist"
+            | "crllist"
+            | "loglevel"
+            | "logfile"
+            | "forwardedheader"
+            | "trustedip"
+            | "linebuffersize"
             | "sslhonorcipherorder"
             | "sslallowclientrenegotiation"
-            | "logfile" => {}
-            "headremove" => {
-                let pattern = child.words.get(1).cloned().unwrap_or_default();
-                let Some(header) = removed(&pattern) else {
-                    let why = "names by regular expression are not carried over: the header stays";
-                    draft.left(child.line, &child.words.join(" "), why);
-                    continue;
-                };
-                let mut route = Table::default();
-                route.text("name", &format!("without-{}", name(&header)));
-                route.texts("remove-header", &[header]);
-                // What clients send goes before anything is added.
-                service.routes.insert(removals, route);
-                removals += 1;
+            | "nohttps11" => {}
+            "calist" if node.child("VerifyList").is_none() => {}
+            "calist" => draft.note(child.line, "CAlist", "clients are told of the authorities of VerifyList"),
+            "disable" | "ciphers" => draft.note(
+                child.line,
+                &child.words.join(" "),
+                "TLS 1.2 and 1.3 are spoken, with forward secrecy and authenticated encryption alone",
+            ),
+            "rewritedestination" if !is_on(value) => {}
+            "rewritedestination" => {
+                draft.left(child.line, "RewriteDestination", "the header goes to servers as it came")
             }
-            "addheader" => {
-                let field = child.words.get(1).cloned().unwrap_or_default();
-                let (header, value) = field.split_once(':').unwrap_or((&field, ""));
-                let mut route = Table::default();
-                route.text("name", &format!("with-{}", name(header)));
-                // A client's own word for it must not stand beside.
-                let key = if header.to_lowercase().starts_with("x-forwarded-") { "set" } else { "add" };
-                route.named(&format!("{key}-header"), header, value.trim());
-                service.routes.insert(removals, route);
-            }
-            "rewritelocation" if child.words.get(1).is_some_and(|v| v == "0") => {}
-            "rewritelocation" | "rewritedestination" => {
-                draft.left(child.line, &keyword, "addresses in answers are left as they are")
-            }
+            "acme" => draft.left(
+                child.line,
+                &child.words.join(" "),
+                "challenges are not read from a folder: [[acme]] orders certificates by itself",
+            ),
+            _ if changes.take(child, draft) => {}
             _ => draft.left(child.line, &child.words[0], "not carried over"),
         }
     }
     if !pages.lines.is_empty() {
         service.table.set("error-pages", pages);
     }
+    changes
 }
 
-fn conditions(node: &Node, folds: bool, draft: &mut Draft) -> String {
-    let mut all = Vec::new();
-    let folds = node.value("IgnoreCase").map_or(folds, |v| v == "1");
-    for child in &node.children {
-        let value = child.words.get(1).cloned().unwrap_or_default();
-        match child.words[0].to_lowercase().as_str() {
-            "url" => {
-                let flag = if folds { "(?i)" } else { "" };
-                all.push(format!("path =~ {}", quoted(&format!("{flag}{value}"))));
-            }
-            "headrequire" => {
-                let (header, pattern) = value.split_once(':').unwrap_or((&value, ""));
-                let pattern = pattern.trim();
-                let plain: String = pattern.replace("\\.", ".");
-                let is_plain = !plain.is_empty()
-                    && plain.chars().all(|c| c.is_ascii_alphanumeric() || ".-:".contains(c));
-                all.push(match (header.eq_ignore_ascii_case("host"), is_plain) {
-                    (true, true) => format!("host({})", quoted(&plain)),
-                    (true, false) => format!("host =~ {}", quoted(pattern)),
-                    (false, _) => format!("header({}) =~ {}", quoted(header), quoted(pattern)),
-                });
-            }
-            "headdeny" => {
-                let (header, pattern) = value.split_once(':').unwrap_or((&value, ""));
-                all.push(format!("!(header({}) =~ {})", quoted(header), quoted(pattern.trim())));
-            }
-            "backend" | "emergency" | "session" | "redirect" | "ignorecase" | "dynscale" | "disabled" => {}
-            _ => draft.left(child.line, &child.words[0], "not carried over"),
-        }
+fn page(code: &str, file: &str, general: &General<'_>, pages: &mut Table) {
+    if code.len() == 3 && code.bytes().all(|b| b.is_ascii_digit()) && !file.is_empty() {
+        pages.text(code, &based(Some(&general.folder), file));
     }
-    all.join(" && ")
 }
 
-/// The `Priority` of a server that has none.
-const PRIORITY: &str = "5";
-
-fn is_on(value: &str) -> bool {
-    ["1", "yes", "true", "on"].iter().any(|word| value.eq_ignore_ascii_case(word))
-}
-
-fn backends(node: &Node, transparent: bool, draft: &mut Draft) -> Pool {
-    let mut pool = Pool::default();
-    for child in &node.children {
-        let kind = child.words[0].to_lowercase();
-        match kind.as_str() {
-            "backend" | "emergency" => {
-                let (Some(host), Some(port)) =
-                    (child.value("Address").and_then(address), child.value("Port"))
-                else {
-                    draft.left(
-                        child.line,
-                        &child.words[0],
-                        "an address and a port are needed: it is left out",
-                    );
-                    continue;
-                };
-                let mut server = Table::commented(child.comments.clone());
-                server.text("name", &name(&format!("{}-{port}", host.replace([':', '.'], "-"))));
-                server.text("address", &with_port(&host, port));
-                server.number("weight", child.value("Priority").unwrap_or(PRIORITY));
-                if child.value("Disabled").is_some_and(is_on) {
-                    server.set_with("admin-state", Value::text("halted"), "it was disabled");
-                }
-                if kind == "emergency" {
-                    server.set("backup", true);
-                }
-                if child.children.iter().any(|c| c.is("HTTPS")) {
-                    pool.table.set("server-tls", unverified());
-                }
-                for word in &child.children {
-                    let value = word.words.get(1).map_or("", String::as_str);
-                    match word.words[0].to_lowercase().as_str() {
-                        "address" | "port" | "priority" | "https" | "disabled" => {}
-                        "haport" if !value.contains('.') => {
-                            let check = Table::default().with_text("type", "tcp").with_number("port", value);
-                            pool.table.set("health-check", check);
-                        }
-                        keyword => draft.left(word.line, keyword, "not carried over"),
-                    }
-                }
-                pool.add(server, Twice::Shares, child.line, draft);
-            }
-            "session" => {
-                for word in child.children.iter().filter(|c| !["Type", "TTL", "ID"].iter().any(|k| c.is(k))) {
-                    draft.left(word.line, &word.words[0], "not carried over");
-                }
-                let time = child.value("TTL").map_or_else(|| "5m".into(), |t| format!("{t}s"));
-                let id = child.value("ID").unwrap_or("session").to_owned();
-                let kind = |kind: &str| Table::default().with_text("type", kind);
-                let named = |kept: Table| kept.with_text("name", &id).with_text("expire", &time);
-                let value = match child.value("Type").unwrap_or("IP").to_uppercase().as_str() {
-                    "COOKIE" => named(kind("app-cookie")),
-                    "HEADER" => named(kind("header")),
-                    "IP" => kind("source").with_text("timeout", &time),
-                    other => {
-                        draft.left(child.line, "Session", format!("{other}: not carried over"));
-                        continue;
-                    }
-                };
-                pool.table.set("persistence", value);
-            }
-            _ => {}
-        }
+/// A `Tunnel`: bytes from here to there.
+fn tunnel(node: &Node, general: &General<'_>, draft: &mut Draft) {
+    let Some((host, port)) = place(node, "", draft) else { return };
+    let pool = targets::backends(node, general, draft);
+    if pool.servers.is_empty() {
+        return draft.grave(node.line, "Tunnel", "it has no back end and is left out");
     }
-    // Where nobody has a priority, all have the same share.
-    let said = node.children.iter().any(|child| child.value("Priority").is_some());
-    if !said && pool.servers.iter().all(|server| server.get("weight") == Some(&Value::Number(5))) {
-        pool.servers.iter_mut().for_each(|server| server.lines.retain(|line| line.key != "weight"));
-    }
-    if transparent && !pool.servers.is_empty() {
-        pool.table.set_with(
-            "source",
-            Value::text("client"),
-            "TProxy: the rules of the kernel are set up by Evenkeel",
-        );
-    }
-    pool
+    let wanted = node.words.get(1).cloned().unwrap_or_else(|| format!("tunnel-{port}"));
+    draft.services.push(Service {
+        name: draft.fresh(&name(&wanted)),
+        mode: "tcp".into(),
+        vips: vec![with_port(&host, &port)],
+        own: Some(pool),
+        ..Service::default()
+    });
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::{Source, SourceKind, import};
-
-    #[test]
-    fn what_clients_send_goes_before_anything_is_added() {
-        let text = "ListenHTTP\n Address 192.0.2.1\n Port 80\n AddHeader \"X-Real: yes\"\n HeadRemove \"X-Real\"\n HeadRemove \"X-Forwarded-.*\"\n HeadRemove \"X-(A|B)\"\n Service\n  BackEnd\n   Address 192.0.2.2\n   Port 80\n  End\n End\nEnd\n";
-        let source = Source { kind: SourceKind::Pound, file: "pound.cfg".into(), text: text.into() };
-        let made = import(&[source], &Default::default());
-        let at = |part: &str| made.text.find(part).unwrap_or_else(|| panic!("{part}: {}", made.text));
-        assert!(at("remove-header = [\"X-Real\"]") < at("add-header = { \"X-Real\" = \"yes\" }"));
-        assert!(at("remove-header = [\"X-Forwarded-*\"]") < at("add-header"));
-        assert_eq!(made.left.iter().map(|l| l.line).collect::<Vec<_>>(), [7], "{:?}", made.left);
-    }
-
-    #[test]
-    fn what_is_added_by_hand_stands_there_once() {
-        let text = "ListenHTTP\n Address 192.0.2.1\n Port 80\n AddHeader \"X-Forwarded-Proto: http\"\n Service\n  BackEnd\n   Address 192.0.2.2\n   Port 80\n  End\n End\nEnd\n";
-        let source = Source { kind: SourceKind::Pound, file: "pound.cfg".into(), text: text.into() };
-        let text = import(&[source], &Default::default()).text;
-        assert!(text.contains("forwarded = [\"x-forwarded-for\"]"), "{text}");
-        assert!(text.contains("set-header = { \"X-Forwarded-Proto\" = \"http\" }"), "{text}");
-    }
-}
+mod tests;

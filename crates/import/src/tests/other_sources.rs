@@ -212,11 +212,12 @@ fn pounds_socket_swallows_nothing() {
             "connect = \"3s\", client = \"20s\"",
             "error-pages = { 503 = \"/etc/503.html\" }",
             "path =~ \"(?i)^/a\"",
+            "server-timeout = \"30s\"",
             "{ type = \"tcp\", port = 8080 }",
             "redirect = { location = \"https://www.example.org/b\", status = 301, drop-query = true }",
             "redirect = { location = \"https://www.example.org{path}\", status = 302 }",
         ],
-        &["timeout"],
+        &[],
     );
 }
 
