@@ -9,7 +9,7 @@ use crate::draft::{Draft, Pool, Service, Table, Value, based, status};
 use crate::tree::Node;
 use crate::words::{address, name, port_number, quoted, with_port};
 use changes::Changes;
-use conditions::tell;
+use conditions::report;
 use std::collections::BTreeMap;
 use syntax::{is_on, keyword};
 
@@ -322,7 +322,7 @@ fn services(node: &Node, general: &General<'_>, service: &mut Service, draft: &m
         let when = match conditions::all(asked, general) {
             Ok(when) => when,
             Err(unasked) => {
-                tell(&unasked, "the Service", draft);
+                report(&unasked, "the Service", draft);
                 continue;
             }
         };

@@ -1,6 +1,6 @@
 //! What is done to requests and answers on their way: headers, paths, places in answers.
 
-use super::conditions::{self, tell};
+use super::conditions::{self, report};
 use super::{General, syntax::keyword};
 use crate::draft::{Draft, Service, Table, Value, also};
 use crate::tree::Node;
@@ -216,7 +216,7 @@ pub fn rewrite(node: &Node, around: &str, general: &General<'_>, service: &mut S
             routes.iter_mut().for_each(|route| also(route, around));
             service.routes.extend(routes);
         }
-        Err(unasked) => tell(&unasked, "the block", draft),
+        Err(unasked) => report(&unasked, "the block", draft),
     }
 }
 

@@ -311,7 +311,7 @@ pub fn login<'a>(node: &'a Node) -> Option<&'a str> {
 }
 
 /// Tells what keeps a service out of the result.
-pub fn tell(unasked: &Unasked<'_>, what: &str, draft: &mut Draft) {
+pub fn report(unasked: &Unasked<'_>, what: &str, draft: &mut Draft) {
     let words = unasked.node.words.join(" ");
     draft.grave(unasked.node.line, &words, format!("{}: {what} is left out", unasked.why));
 }

@@ -41,7 +41,7 @@ fn ldirectord_and_piranha() {
             "mode = \"dr\"",
             "mode = \"nat\"",
             "persistence = { type = \"source\", timeout = \"600s\", mask = 24 }",
-            "health-check = { type = \"http\", path = \"/index.html\", expect-regex = \"Test Page\", interval = \"5s\", timeout = \"3s\" }",
+            "health-check = { type = \"http\", path = \"/index.html\", expect-regex = \"Test Page\", interval = \"5s\", timeout = \"3s\", rise = 1, fall = 1 }",
         ],
         &["fallback"],
     );
@@ -195,12 +195,57 @@ fn what_ldirectord_asks() {
     check(
         &[(SourceKind::Ldirectord, text)],
         &[
-            "type = \"imap\", tls = { verify = false }, user = \"a\", password = \"b\", timeout = \"7s\"",
+            "type = \"imap\", tls = { verify = false }, user = \"a\", password = \"b\", interval = \"10s\", timeout = \"7s\", rise = 1, fall = 1",
             "address = \"192.0.2.22\"",
+            "address = \"nowhere\"",
             "command = \"/etc/c.sh\", arguments = [\"-a\"]",
         ],
-        &["real", "receive", "real", "ops"],
+        &["receive", "real", "ops"],
     );
+}
+
+/// The times and kinds of ldirectord(8) where nothing is written, and what no message shows.
+#[test]
+fn what_ldirectord_does_by_itself() {
+    let checks = [
+        (53, "", "protocol = \"udp\""),
+        (
+            119,
+            "",
+            "type = \"tcp\", steps = [{ expect-regex = \"^20[01]\" }], interval = \"10s\", timeout = \"30s\"",
+        ),
+        (587, "", "type = \"smtp\""),
+        (636, "", "type = \"ldap\", tls = { verify = false }"),
+        (995, "login=\"a\"", "type = \"pop\", tls = { verify = false }, user = \"a\""),
+        (3306, "login=\"m\"", "type = \"mysql\", user = \"m\""),
+        (5432, "login=\"p\"", "type = \"postgresql\", user = \"p\""),
+        (
+            81,
+            "service=simpletcp\n\trequest=\"hi\\n\"\n\treceive=\"^ok\"",
+            "steps = [{ send = \"hi\\n\" }, { expect-regex = \"^ok\" }]",
+        ),
+        (81, "checktype=connect", "type = \"tcp\", interval = \"10s\", timeout = \"5s\", rise = 1, fall = 1"),
+        (
+            81,
+            "servicename=\"shop\"\n\tcomment=\"of the shop\"",
+            "# of the shop\n[[virtual-service]]\nname = \"shop\"",
+        ),
+        (80, "", "scheduler = \"round-robin\""),
+    ];
+    for (port, line, part) in checks {
+        let text = format!(
+            "virtual=192.0.2.10:{port}\n\treal=192.0.2.21:{port} gate 1 \"l:5\" \"u:20\"\n\t{line}\n"
+        );
+        let made = check(&[(SourceKind::Ldirectord, &text)], &[part], &[]);
+        assert!(made.contains("min-connections = 5") && made.contains("max-connections = 20"), "{made}");
+    }
+    let pair = "virtual=192.0.2.10:80\n\treal=192.0.2.21:80 gate 1 \"/up\", \"OK\"\n\treal=192.0.2.22:80 gate 1 \"/up\", \"OK\"\n\treal=192.0.2.23:80 gate\n";
+    check(&[(SourceKind::Ldirectord, pair)], &["path = \"/up\", expect-regex = \"OK\""], &["real"]);
+    let secret = "virtual=192.0.2.10:389\n\treal=192.0.2.21:389 gate\n\tpasswd=\"s3cr3t\"\n";
+    let source = Source { kind: SourceKind::Ldirectord, file: "l.cf".into(), text: secret.into() };
+    let told = format!("{:?}", import(&[source], &BTreeMap::new()).left);
+    assert!(told.contains("passwd") && !told.contains("s3cr3t"), "{told}");
+    check(&[(SourceKind::Ldirectord, "[vip]\nvirtual=7\n")], &[], &["[vip]", "virtual"]);
 }
 
 #[test]
