@@ -74,6 +74,13 @@ pub fn read(text: &str, draft: &mut Draft) {
                     );
                 }
             }
+            "include" => draft.grave(
+                node.line,
+                &node.words.join(" "),
+                "other files are not read: put what they say in its place",
+            ),
+            // The processes are told where they are asked for.
+            "vrrp_track_process" => {}
             other => draft.left(node.line, other, "not carried over"),
         }
     }
@@ -159,6 +166,32 @@ fn active_on_both(all: &[Node], draft: &mut Draft) {
     }
 }
 
+/// 255 is for a router whose own address it is (RFC 9568, section 5.2.4), which gives it to nobody.
+fn priority(node: &Node, router: &mut Table, draft: &mut Draft) {
+    match node.value("priority").unwrap_or("100") {
+        "255" => {
+            let line = node.child("priority").map_or(node.line, |child| child.line);
+            draft.note(line, "priority", "255 is for addresses that do not move: 254");
+            router.number("priority", "254");
+        }
+        other => router.number("priority", other),
+    }
+}
+
+/// Version 2 has whole seconds: others are rounded, as keepalived does it.
+fn interval(node: &Node, old: bool, router: &mut Table, draft: &mut Draft) {
+    let Some(child) = node.child("advert_int") else { return };
+    let written = child.words.get(1).map_or("1", String::as_str);
+    let parts = written.parse::<f32>().ok().filter(|seconds| seconds.fract() != 0.0);
+    match parts.filter(|_| old).map(|seconds| seconds.round().clamp(1.0, 255.0)) {
+        Some(whole) => {
+            draft.note(child.line, "advert_int", format!("version 2 has whole seconds: {whole}"));
+            router.text("interval", &format!("{whole}s"));
+        }
+        None => router.text("interval", &seconds(written)),
+    }
+}
+
 fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draft: &mut Draft) {
     let get = |key: &str| node.value(key).map(str::to_owned);
     if draft.globals.iter().all(|(name, _)| name != "pair") {
@@ -175,11 +208,10 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
     router.comments.push(node.words.get(1).cloned().unwrap_or_default());
     router.text("interface", &get("interface").unwrap_or_else(|| "eth0".into()));
     router.number("router-id", node.value("virtual_router_id").unwrap_or("51"));
-    router.number("priority", node.value("priority").unwrap_or("100"));
-    if let Some(interval) = get("advert_int") {
-        router.text("interval", &seconds(&interval));
-    }
-    if get("version").as_deref().or(version).is_none_or(|v| v == "2") {
+    priority(node, &mut router, draft);
+    let old = get("version").as_deref().or(version).is_none_or(|v| v == "2");
+    interval(node, old, &mut router, draft);
+    if old {
         router.set_with("version", 2u8, "keepalived's own default");
     }
     let own = node.child("virtual_ipaddress").and_then(|n| n.children.first());
@@ -208,6 +240,7 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
         match keyword {
             "interface" | "virtual_router_id" | "priority" | "advert_int" | "virtual_ipaddress" | "virtual_ipaddress_excluded" | "nopreempt" | "state" | "version" | "garp_master_delay" | "garp_master_refresh" | "dont_track_primary" | "smtp_alert" => {}
             "unicast_peer" | "track_script" => {}
+            "track_process" => track_process(child, all, draft),
             "unicast_src_ip" | "mcast_src_ip" => {
                 draft.note(child.line, keyword, "messages come from the interface's own address");
             }
@@ -262,6 +295,36 @@ fn floating_addresses(node: &Node, draft: &mut Draft) {
     }
 }
 
+/// Programs that Evenkeel takes the place of.
+const REPLACED: [&str; 4] = ["haproxy", "keepalived", "ldirectord", "pound"];
+
+/// The program that a script asks for, where it only asks whether one of those runs.
+fn own_process<'a>(words: &[&'a str]) -> Option<&'a str> {
+    let (program, rest) = words.split_first()?;
+    let program = program.rsplit('/').next().unwrap_or(program);
+    let name = rest.iter().find(|word| !word.starts_with('-') && **word != "0")?;
+    let asks = ["killall", "pidof", "pgrep", "pkill"].contains(&program);
+    let only = rest.iter().filter(|word| !word.starts_with('-') && **word != "0").count() == 1;
+    (asks && only && REPLACED.contains(&name.rsplit('/').next().unwrap_or(name))).then_some(*name)
+}
+
+/// `track_process`: whether a program runs.
+fn track_process(node: &Node, all: &[Node], draft: &mut Draft) {
+    let inside = node.children.iter().filter_map(|c| c.words.first());
+    for name in node.words[1..].iter().take(1).chain(inside) {
+        let known = all.iter().find(|n| n.is("vrrp_track_process") && n.words.get(1) == Some(name));
+        let process = known.and_then(|node| node.value("process")).unwrap_or(name);
+        if REPLACED.contains(&process.rsplit('/').next().unwrap_or(process)) {
+            let why = format!("Evenkeel stands in the place of {process} and is watched by its guard");
+            draft.note(node.line, "track_process", why);
+        } else {
+            let why =
+                format!("{process}: a script can ask: track = [\"/usr/bin/pgrep\", \"-x\", \"{process}\"]");
+            draft.left(node.line, "track_process", why);
+        }
+    }
+}
+
 /// The script that says whether this node is fit to be active.
 fn track(node: &Node, all: &[Node], draft: &mut Draft) {
     let inside = node.children.iter().filter_map(|c| c.words.first());
@@ -274,6 +337,13 @@ fn track(node: &Node, all: &[Node], draft: &mut Draft) {
         let command = script.value("script").unwrap_or("");
         let words: Vec<&str> = command.split_whitespace().collect();
         let raises = script.value("weight").is_some_and(|w| w.parse::<i32>().is_ok_and(|w| w > 0));
+        if let Some(process) = own_process(&words) {
+            let why = format!(
+                "Evenkeel stands in the place of {process} and is watched by its guard: no script is needed"
+            );
+            draft.note(script.line, "vrrp_script", why);
+            continue;
+        }
         let track = Value::texts(words);
         let pair = draft.global("pair");
         let other = pair.get("track").is_some_and(|known| *known != track);
@@ -300,6 +370,14 @@ fn track(node: &Node, all: &[Node], draft: &mut Draft) {
             }
         }
     }
+}
+
+fn add_sorry(host: &str, sorry: &Node, mode: &str, pool: &mut Pool) {
+    let mut server = Table::commented(vec!["sorry_server".into()]);
+    server.text("name", "sorry");
+    server.text("address", &place(host, sorry.words.get(2).map(String::as_str), mode));
+    server.set("backup", true);
+    pool.servers.push(server);
 }
 
 fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
@@ -338,11 +416,12 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
     if let Some(sorry) = node.child("sorry_server")
         && let Some(host) = sorry.words.get(1).and_then(|h| address(h))
     {
-        let mut server = Table::commented(vec!["sorry_server".into()]);
-        server.text("name", "sorry");
-        server.text("address", &place(&host, sorry.words.get(2).map(String::as_str), mode));
-        server.set("backup", true);
-        pool.servers.push(server);
+        if host.parse::<std::net::IpAddr>().is_ok_and(|own| own.is_loopback()) {
+            let why = format!("{host}: layer 4 reaches no server of this machine; mode tcp or http can");
+            draft.left(sorry.line, "sorry_server", why);
+        } else {
+            add_sorry(&host, sorry, mode, &mut pool);
+        }
     }
     if let Some(quorum) =
         node.value("quorum").and_then(|quorum| quorum.parse::<u32>().ok()).filter(|q| *q > 1)

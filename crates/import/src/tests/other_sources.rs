@@ -134,11 +134,11 @@ fn apaches_balancer() {
 /// What is no configuration at all must not end the importer.
 #[test]
 fn what_keepalived_checks_and_follows() {
-    let text = "vrrp_script fit {\n script \"/usr/bin/pgrep haproxy\"\n weight -20\n}\nvrrp_instance V {\n interface eth0\n virtual_router_id 7\n unicast_src_ip 192.0.2.1\n unicast_peer { 192.0.2.2 }\n track_script { fit }\n notify \"/etc/n.sh\"\n virtual_ipaddress { 192.0.2.10 }\n}\nvirtual_server_group G {\n 192.0.2.20 80\n 192.0.2.21-23 443\n fwmark 5\n}\nvirtual_server group G {\n lb_kind DR\n delay_loop 6\n virtualhost www.example.org\n retry 4\n delay_before_retry 2\n real_server 192.0.2.31 80 {\n  HTTP_GET {\n   url {\n    path /a\n    regex \"all.fine\"\n   }\n   url { path /b }\n   connect_ip 192.0.2.99\n   bindto 192.0.2.1\n  }\n }\n}\nvirtual_server 192.0.2.10 25 {\n lb_kind NAT\n real_server 192.0.2.32 25 {\n  MISC_CHECK {\n   misc_path \"/etc/c.sh 1\"\n   misc_dynamic\n  }\n }\n}\n";
+    let text = "vrrp_script fit {\n script \"/usr/bin/pgrep nginx\"\n weight -20\n}\nvrrp_instance V {\n interface eth0\n virtual_router_id 7\n unicast_src_ip 192.0.2.1\n unicast_peer { 192.0.2.2 }\n track_script { fit }\n notify \"/etc/n.sh\"\n virtual_ipaddress { 192.0.2.10 }\n}\nvirtual_server_group G {\n 192.0.2.20 80\n 192.0.2.21-23 443\n fwmark 5\n}\nvirtual_server group G {\n lb_kind DR\n delay_loop 6\n virtualhost www.example.org\n retry 4\n delay_before_retry 2\n real_server 192.0.2.31 80 {\n  HTTP_GET {\n   url {\n    path /a\n    regex \"all.fine\"\n   }\n   url { path /b }\n   connect_ip 192.0.2.99\n   bindto 192.0.2.1\n  }\n }\n}\nvirtual_server 192.0.2.10 25 {\n lb_kind NAT\n real_server 192.0.2.32 25 {\n  MISC_CHECK {\n   misc_path \"/etc/c.sh 1\"\n   misc_dynamic\n  }\n }\n}\n";
     check(
         &[(SourceKind::Keepalived, text)],
         &[
-            "track = [\"/usr/bin/pgrep\", \"haproxy\"]",
+            "track = [\"/usr/bin/pgrep\", \"nginx\"]",
             "notify = \"/etc/n.sh\"",
             "unicast = [\"192.0.2.2\"]",
             "vip = [\"192.0.2.20:80\", \"192.0.2.21:443\", \"192.0.2.22:443\", \"192.0.2.23:443\"]",
@@ -554,4 +554,37 @@ fn words_that_are_no_numbers_are_told() {
         .map(|l| l.keyword.as_str())
         .collect();
     assert!(told.contains(&"port") && told.contains(&"weight"), "{:?}\n{}", made.left, made.text);
+}
+
+/// What most public files of keepalived have, each tried with `keepalived -t`.
+#[test]
+fn what_most_files_of_keepalived_say() {
+    let instance = |lines: &str| {
+        format!(
+            "vrrp_script chk {{\n script \"killall -0 haproxy\"\n}}\nvrrp_track_process run {{\n process haproxy\n}}\nvrrp_instance A {{\n interface eth0\n virtual_ipaddress {{\n  192.0.2.1/24\n }}\n{lines}}}\n"
+        )
+    };
+    for (lines, part, told) in [
+        (" priority 255\n", "priority = 254", "priority"),
+        (" advert_int 0.5\n", "interval = \"1s\"", "advert_int"),
+        (" advert_int 1.7\n", "interval = \"2s\"", "advert_int"),
+        (" version 3\n advert_int 0.5\n", "interval = \"500ms\"", ""),
+        // The program that is asked for is no longer there: its script would keep both nodes passive.
+        (" track_script { chk }\n", "router-id = 51", "vrrp_script"),
+        (" track_process {\n  run\n }\n", "router-id = 51", "track_process"),
+    ] {
+        let told: &[&str] = if told.is_empty() { &[] } else { &[told] };
+        let made = check(&[(SourceKind::Keepalived, &instance(lines))], &[part], told);
+        assert!(!made.contains("track ="), "{made}");
+    }
+    let local = "virtual_server 192.0.2.1 80 {\n lb_kind DR\n sorry_server 127.0.0.1 80\n real_server 192.0.2.2 80 {\n }\n}\n";
+    let made = check(&[(SourceKind::Keepalived, local)], &["192.0.2.2"], &["sorry_server"]);
+    assert!(!made.contains("127.0.0.1"), "{made}");
+    let source = Source {
+        kind: SourceKind::Keepalived,
+        file: "k.conf".into(),
+        text: "include vhosts/*.conf\n".into(),
+    };
+    let left = import(&[source], &BTreeMap::new()).left;
+    assert!(left.iter().all(|left| left.severity == Severity::Critical) && left.len() == 1, "{left:?}");
 }
