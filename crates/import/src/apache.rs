@@ -2,11 +2,13 @@
 
 mod access;
 mod lines;
+mod passes;
 mod redirect;
 mod remote;
 mod rewrite;
 
 use access::Access;
+use passes::{pass, pass_matching, remote_place, single};
 use redirect::{cookies_reversed, redirect, reversed};
 
 use crate::draft::{Draft, Line, Pool, Service, Table, Twice, Value, also, status, unverified};
@@ -21,6 +23,8 @@ struct Host {
     lines: Vec<(usize, Vec<String>)>,
     /// Who may come in where, in the order in which later sections take the place of earlier ones.
     access: Vec<Access>,
+    /// What sections pass on, which Apache asks before the lines of the host, the last one first.
+    located: Vec<(usize, Vec<String>)>,
     server_root: Option<String>,
 }
 
@@ -45,82 +49,144 @@ type Balancer = (usize, String, Vec<Words>);
 /// By the name of a balancer's pool: the path of each member.
 type Members = std::collections::BTreeMap<String, Vec<String>>;
 
+/// What has been read of a file.
+#[derive(Default)]
+struct Reader {
+    server: Host,
+    hosts: Vec<Host>,
+    balancers: Vec<Balancer>,
+    in_host: bool,
+    in_proxy: bool,
+    /// The end of the section that is open, and what it is: lines of others are not looked at.
+    skipped: String,
+    section: Option<Access>,
+    located: Option<Located>,
+    comments: Vec<String>,
+}
+
 pub fn read(text: &str, draft: &mut Draft) {
-    let mut server = Host { places: vec!["*:80".into()], ..Host::default() };
-    let mut hosts: Vec<Host> = Vec::new();
-    let mut balancers: Vec<Balancer> = Vec::new();
-    let (mut in_host, mut in_proxy, mut skipped) = (false, false, String::new());
-    let mut comments = Vec::new();
-    let mut section: Option<Access> = None;
+    let server = Host { places: vec!["*:80".into()], ..Host::default() };
+    let mut reader = Reader { server, ..Reader::default() };
     for (at, line) in lines::read(text, draft) {
         let bare = line.trim();
         if let Some(comment) = bare.strip_prefix('#') {
-            comments.push(comment.trim().to_owned());
+            reader.comments.push(comment.trim().to_owned());
             continue;
         }
         let words = lines::words(bare);
         let Some(keyword) = words.first().map(|w| w.to_lowercase()) else { continue };
-        if !skipped.is_empty() {
-            match keyword == skipped {
-                true => {
-                    skipped.clear();
-                    let host = if in_host { hosts.last_mut().unwrap_or(&mut server) } else { &mut server };
-                    host.access.extend(section.take().filter(Access::has_rules));
-                }
-                false => in_section(at, words, &keyword, section.as_mut(), draft),
-            }
-            continue;
+        match reader.skipped.is_empty() {
+            true => reader.line(at, words, &keyword, draft),
+            false => reader.line_of_section(at, words, &keyword, draft),
         }
-        match keyword.as_str() {
+    }
+    finish(reader.server, reader.hosts, reader.balancers, draft);
+}
+
+impl Reader {
+    fn host(&mut self) -> &mut Host {
+        match self.hosts.last_mut().filter(|_| self.in_host) {
+            Some(host) => host,
+            None => &mut self.server,
+        }
+    }
+
+    fn line_of_section(&mut self, at: usize, words: Vec<String>, keyword: &str, draft: &mut Draft) {
+        if keyword == self.skipped {
+            self.skipped.clear();
+            let rules = self.section.take().filter(Access::has_rules);
+            return self.host().access.extend(rules);
+        }
+        match self.located.as_ref().and_then(|place| located(&words, place)) {
+            Some(line) => self.host().located.insert(0, (at, line)),
+            None => in_section(at, words, keyword, self.section.as_mut(), draft),
+        }
+    }
+
+    fn begin(&mut self, end: String, section: Option<Access>, located: Option<Located>) {
+        (self.skipped, self.section, self.located) = (end, section, located);
+    }
+
+    fn line(&mut self, at: usize, words: Vec<String>, keyword: &str, draft: &mut Draft) {
+        match keyword {
             "<virtualhost" => {
                 let places = words[1..].iter().map(|p| p.trim_end_matches('>').to_owned());
                 let places = places.filter(|p| !p.is_empty()).collect();
-                let comments = std::mem::take(&mut comments);
-                hosts.push(Host { line: at, places, comments, ..Host::default() });
-                in_host = true;
+                let comments = std::mem::take(&mut self.comments);
+                self.hosts.push(Host { line: at, places, comments, ..Host::default() });
+                self.in_host = true;
             }
-            "</virtualhost>" => in_host = false,
+            "</virtualhost>" => self.in_host = false,
             "<proxy" => {
                 let place = words.get(1).map_or("", String::as_str).trim_end_matches('>').to_owned();
                 match place.strip_prefix("balancer://") {
                     Some(name) => {
-                        balancers.push((at, name.trim_end_matches('/').to_owned(), Vec::new()));
-                        in_proxy = true;
+                        self.balancers.push((at, name.trim_end_matches('/').to_owned(), Vec::new()));
+                        self.in_proxy = true;
                     }
-                    None => {
-                        skipped = "</proxy>".into();
-                        section = Some(Access::of(&words));
-                    }
+                    None => self.begin("</proxy>".into(), Some(Access::of(&words)), None),
                 }
             }
-            "</proxy>" => in_proxy = false,
+            "</proxy>" => self.in_proxy = false,
             // What it asks is no place of a route.
             "<location" | "<locationmatch" | "<proxymatch" | "<if" | "<elseif" | "<else>" => {
-                skipped = format!("</{}>", keyword[1..].trim_end_matches('>'));
-                section = Some(Access::of(&words));
+                let end = format!("</{}>", keyword[1..].trim_end_matches('>'));
+                self.begin(end, Some(Access::of(&words)), Located::of(keyword, &words));
             }
             // What is inside protects or shows files of Apache's own.
             "<directory" | "<directorymatch" | "<files" | "<filesmatch" => {
-                skipped = format!("</{}>", &keyword[1..]);
-                section = None;
+                self.begin(format!("</{}>", &keyword[1..]), None, None);
             }
-            word if word.starts_with("</") && !(in_proxy && access::is_rule(word)) => {}
-            word if word.starts_with('<') && !(in_proxy && access::is_rule(word)) => {
+            word if word.starts_with("</") && !(self.in_proxy && access::is_rule(word)) => {}
+            word if word.starts_with('<') && !(self.in_proxy && access::is_rule(word)) => {
                 draft.left(at, &words.join(" "), "what is inside counts for all requests");
             }
-            _ if in_proxy => balancers.last_mut().into_iter().for_each(|b| b.2.push((at, words.clone()))),
-            _ => {
-                let host = if in_host { hosts.last_mut().unwrap_or(&mut server) } else { &mut server };
-                match keyword.as_str() {
-                    "servername" | "serveralias" => {
-                        host.names.extend(words[1..].iter().map(|n| split_port(n).0.to_owned()))
-                    }
-                    _ => host.lines.push((at, words)),
-                }
+            _ if self.in_proxy => {
+                self.balancers.last_mut().into_iter().for_each(|b| b.2.push((at, words.clone())))
             }
+            "servername" | "serveralias" => {
+                let names = words[1..].iter().map(|name| split_port(name).0.to_owned());
+                self.host().names.extend(names);
+            }
+            _ => self.host().lines.push((at, words)),
         }
     }
-    finish(server, hosts, balancers, draft);
+}
+
+/// The place of a `Location` whose lines are those of the host with the place in front.
+struct Located {
+    /// A path, or a regular expression.
+    place: String,
+    matches: bool,
+}
+
+impl Located {
+    fn of(keyword: &str, words: &[String]) -> Option<Located> {
+        let mut rest: Vec<&str> = words[1..].iter().map(|word| word.trim_end_matches('>')).collect();
+        rest.retain(|word| !word.is_empty());
+        let plain = |path: &&str| path.starts_with('/') && !path.contains(['*', '?', '[']);
+        let (place, matches) = match (keyword, rest[..].split_first()) {
+            ("<location", Some((&"~", [pattern]))) => (*pattern, true),
+            ("<location", Some((path, []))) if plain(path) => (*path, false),
+            ("<locationmatch", Some((pattern, []))) => (*pattern, true),
+            _ => return None,
+        };
+        Some(Located { place: place.to_owned(), matches })
+    }
+}
+
+/// A line of a section as one of its host.
+fn located(words: &[String], section: &Located) -> Option<Vec<String>> {
+    let keyword = match words[0].to_lowercase().as_str() {
+        "proxypass" if section.matches => "ProxyPassMatch",
+        "proxypass" => "ProxyPass",
+        "proxypassreverse" if !section.matches => "ProxyPassReverse",
+        // What holds for every path is the host's.
+        "header" | "requestheader" if section.place == "/" => return Some(words.to_vec()),
+        _ => return None,
+    };
+    let place = [keyword.to_owned(), section.place.clone()];
+    Some(place.into_iter().chain(words[1..].iter().cloned()).collect())
 }
 
 /// A line of a section that only its rules of access are carried over of.
@@ -146,8 +212,15 @@ fn in_section(at: usize, words: Vec<String>, keyword: &str, section: Option<&mut
 }
 
 /// What makes a host of the server itself.
-const PASSES: &[&str] =
-    &["proxypass", "redirect", "redirectmatch", "redirectpermanent", "redirecttemp", "rewriterule"];
+const PASSES: &[&str] = &[
+    "proxypass",
+    "proxypassmatch",
+    "redirect",
+    "redirectmatch",
+    "redirectpermanent",
+    "redirecttemp",
+    "rewriterule",
+];
 
 /// What is said for the whole server is said for each host. The rest is about the process, or told; where the
 /// server passes on itself, it is a host, whose lines are told as those of hosts.
@@ -167,12 +240,30 @@ fn inherited(server: &mut Host, hosts: &mut [Host], draft: &mut Draft) {
     server.lines.retain(|(_, words)| passes || is(words, &["serverroot"]));
 }
 
+/// The addresses and ports of `Listen`.
+fn listened(server: &Host) -> Vec<String> {
+    let lines = server.lines.iter().filter(|(_, words)| words[0].eq_ignore_ascii_case("Listen"));
+    let place = |place: &str| match split_port(place) {
+        (port, None) if port.bytes().all(|b| b.is_ascii_digit()) => format!("*:{port}"),
+        _ => place.to_owned(),
+    };
+    lines.filter_map(|(_, words)| words.get(1)).map(|one| place(one)).collect()
+}
+
 /// Makes pools and services of what was read.
 fn finish(mut server: Host, mut hosts: Vec<Host>, mut balancers: Vec<Balancer>, draft: &mut Draft) {
     // What is said for the whole server is said for each host, before its own.
     let root = server.lines.iter().find(|(_, w)| w[0].eq_ignore_ascii_case("ServerRoot"));
     server.server_root = root.and_then(|(_, w)| w.get(1).cloned());
+    let ports = listened(&server);
+    if !ports.is_empty() {
+        server.places.clone_from(&ports);
+    }
     inherited(&mut server, &mut hosts, draft);
+    for host in hosts.iter_mut().chain([&mut server]) {
+        let located = std::mem::take(&mut host.located);
+        host.lines.splice(0..0, located);
+    }
     for host in &mut hosts {
         host.access.splice(0..0, server.access.iter().cloned());
         host.server_root.clone_from(&server.server_root);
@@ -188,7 +279,8 @@ fn finish(mut server: Host, mut hosts: Vec<Host>, mut balancers: Vec<Balancer>, 
         }
     }
     let does = |word: &str| {
-        word.eq_ignore_ascii_case("ProxyPass") || word.to_ascii_lowercase().starts_with("redirect")
+        ["proxypass", "proxypassmatch"].contains(&word.to_ascii_lowercase().as_str())
+            || word.to_ascii_lowercase().starts_with("redirect")
     };
     let passes = |host: &Host| host.lines.iter().any(|(_, w)| does(&w[0])) || rewrites(host);
     if passes(&server) {
@@ -412,7 +504,8 @@ fn service(host: &Host, members: &Members, draft: &mut Draft) {
         .iter()
         .filter_map(|place| {
             let (at, port) = split_port(place);
-            let at = if at == "*" || at == "_default_" { "0.0.0.0".into() } else { address(at)? };
+            // All addresses of both families.
+            let at = if at == "*" || at == "_default_" { "*".into() } else { address(at)? };
             Some(with_port(&at, port.filter(|p| *p != "*").unwrap_or("80")))
         })
         .collect();
@@ -521,10 +614,12 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
         service.routes.extend(rewrite::route(conditions, *at, rule, has_tls, draft));
     }
     told.has_tls = has_tls;
+    lines::limits(&host.lines, service, draft);
     for (at, words) in &host.lines {
         match words[0].to_lowercase().as_str() {
             _ if told.takes(words) || told.remote.takes(*at, words, draft) => {}
             "proxypass" => pass(*at, words, members, service, draft),
+            "proxypassmatch" => pass_matching(*at, words, service, draft),
             "sslengine" | "rewriteengine" | "rewritecond" | "rewriterule" => {}
             "sslcertificatefile" => told.certificate = words.get(1).cloned(),
             "sslprotocol" => {
@@ -547,9 +642,6 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
                 Some(route) => told.redirects.push((*at, words.join(" "), route)),
                 None => draft.left(*at, &words.join(" "), "write it as a route that has `redirect`"),
             },
-            "proxytimeout" => {
-                service.timeouts.text("server", &format!("{}s", words.get(1).map_or("60", |t| t)))
-            }
             "proxypreservehost" => {
                 told.keeps_host = words.get(1).is_some_and(|v| v.eq_ignore_ascii_case("on"))
             }
@@ -574,7 +666,7 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
                 service.routes.insert(0, route);
             }
             word if lines::sizes_heads(word, words, &mut service.table) => {}
-            word if lines::is_of_the_process(word) => {}
+            word if lines::is_of_the_process(word) || lines::is_limit(word) => {}
             word if access::is_rule(word) => told.access.push(Access::of_host(vec![(*at, words.clone())])),
             _ => draft.left(*at, &words.join(" "), "not carried over"),
         }
@@ -617,6 +709,13 @@ fn merge(known: &mut Service, mut service: Service, host: &Host, certificate: Op
     if service.pool.is_some() {
         routes.push(route);
     }
+    // The time of the first host is that of the service.
+    let time = |service: &Service| service.timeouts.text_of("server").map(str::to_owned);
+    if let Some(own) = time(&service).filter(|own| time(known).as_ref() != Some(own)) {
+        for route in routes.iter_mut().filter(|route| route.has("pool") && !route.has("server-timeout")) {
+            route.text("server-timeout", &own);
+        }
+    }
     for mut route in std::mem::take(&mut service.answer_routes) {
         also(&mut route, &format!("host({hosts})"));
         known.answer_routes.push(route);
@@ -634,102 +733,6 @@ fn merge(known: &mut Service, mut service: Service, host: &Host, certificate: Op
         // The first one is for those who name no host.
         known.table.push_within("tls", "certificates", Value::text(file));
     }
-}
-
-fn pass(at: usize, words: &[String], members: &Members, service: &mut Service, draft: &mut Draft) {
-    let (path, to) = (words.get(1).map_or("/", String::as_str), words.get(2).map_or("", String::as_str));
-    if to == "!" {
-        let mut route = Table::default();
-        route.when(&places(path.trim_end_matches('/')));
-        route.set("deny", status(404));
-        service.routes.push(route);
-        let why = "that was Apache's own: here it answers 404 (the balancer manager is Evenkeel's web UI)";
-        draft.note(at, &format!("ProxyPass {path} !"), why);
-        return;
-    }
-    let alone = ["http://", "https://", "ws://", "wss://"].iter().any(|scheme| to.starts_with(scheme));
-    let Some(of) = to.strip_prefix("balancer://").or(to.split_once("://").map(|t| t.1).filter(|_| alone))
-    else {
-        draft.left(at, &words.join(" "), "write its server into a pool");
-        return;
-    };
-    let (of, below) = of.split_once('/').unwrap_or((of, ""));
-    let secret = to.starts_with("https") || to.starts_with("wss");
-    let own = if alone { single(of, secret, Some((at, words.to_vec())), draft) } else { None };
-    if alone && own.is_none() {
-        draft.left(at, &words.join(" "), format!("{of} is no address: write its server into a pool"));
-        return;
-    }
-    let pool = own.unwrap_or_else(|| name(of));
-    let time = words.iter().find_map(|w| w.strip_prefix("timeout=")).and_then(time);
-    for option in words.iter().skip(3).filter(|w| !lines::is_of_connections(w)) {
-        draft.left(at, option, "not carried over");
-    }
-    if !draft.pools.iter().any(|p| p.name == pool) {
-        draft.left(at, &words.join(" "), format!("there is no balancer {of} with members"));
-        return;
-    }
-    let under = path.trim_end_matches('/');
-    let below = &below_members(&pool, members, below, at, draft);
-    if under.is_empty() && below.is_empty() {
-        if let Some(time) = time {
-            service.timeouts.text("server", &time);
-        }
-        service.pool = Some(pool);
-        return;
-    }
-    let mut route = Table::default();
-    route.text("name", &format!("to-{pool}"));
-    route.when(&places(under));
-    let there = format!("/{}", below.trim_matches('/'));
-    if there != under && !(there == "/" && under.is_empty()) {
-        route.text("rewrite-path", &format!("{}/{{1}}", there.trim_end_matches('/')));
-    }
-    if let Some(time) = time {
-        route.text("server-timeout", &time);
-    }
-    route.text("pool", &pool);
-    service.routes.push(route);
-}
-
-/// A path and all below it.
-fn places(under: &str) -> String {
-    let (all, below) = (quoted(if under.is_empty() { "/" } else { under }), quoted(&format!("{under}/*")));
-    format!("path({all}, {below})")
-}
-
-/// What stands before the path that members of a balancer are asked for: what they are named with, if all of
-/// them are named with the same.
-fn below_members(pool: &str, members: &Members, below: &str, at: usize, draft: &mut Draft) -> String {
-    let paths = members.get(pool).map_or(&[][..], Vec::as_slice);
-    let first = paths.first().map_or("", String::as_str);
-    if paths.iter().any(|path| path != first) {
-        let why = format!("its members have different paths: {first} is asked of all of them");
-        draft.left(at, &format!("balancer://{pool}"), why);
-    }
-    let both = format!("{}/{}", first.trim_matches('/'), below.trim_matches('/'));
-    both.trim_matches('/').to_owned()
-}
-
-/// The pool of a server that is named without a balancer, with the `ProxyPass` that names it.
-fn single(place: &str, secret: bool, line: Option<Words>, draft: &mut Draft) -> Option<String> {
-    let (host, port) = split_port(place);
-    let (host, port) = (crate::words::host(host)?, port.unwrap_or(if secret { "443" } else { "80" }));
-    let wanted = name(&format!("{host}-{port}").replace([':', '.'], "-"));
-    if !draft.pools.iter().any(|p| p.name == wanted) {
-        let mut pool = Pool { name: wanted.clone(), ..Pool::default() };
-        if secret {
-            pool.table.set("server-tls", unverified());
-        }
-        let mut server = Table::default();
-        server.text("name", &wanted);
-        server.text("address", &with_port(&host, port));
-        pool.servers.push(server);
-        // The time for answers is the route's.
-        timeouts_of(line.as_slice(), &TIMEOUTS[1..], &mut pool.table, draft);
-        draft.pools.push(pool);
-    }
-    Some(wanted)
 }
 
 /// `RequestHeader` and `Header` with plain values.

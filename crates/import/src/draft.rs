@@ -625,69 +625,32 @@ impl Draft {
         if another || of_pool { self.fresh(wanted) } else { wanted.to_owned() }
     }
 
-    /// A service that ends TLS and hands over to another service of this machine becomes one with it.
-    pub fn join_layers(&mut self) {
-        let mut at = 0;
-        while at < self.services.len() {
-            let front = &self.services[at];
-            let only_refuses = front.routes.iter().all(|route| route.has("deny"));
-            let ends_tls = front.table.has("tls") && only_refuses;
-            let only = front.own.as_ref().filter(|p| p.servers.len() == 1 && ends_tls);
-            let target = only.and_then(|p| p.servers[0].text_of("address")).map(str::to_owned);
-            let fronts = &front.vips;
-            let found = target.and_then(|target| {
-                self.services.iter().position(|s| {
-                    !s.table.has("tls") && s.vips.iter().any(|vip| covers(vip, &target, fronts))
-                })
-            });
-            let Some(back) = found.filter(|back| *back != at) else {
-                at += 1;
-                continue;
-            };
-            let front = self.services.remove(at);
-            let back = if back > at { back - 1 } else { back };
-            self.merge(front, back);
-        }
-    }
-
-    /// The front's VIPs, certificates and comments; the back's servers and everything else.
-    fn merge(&mut self, front: Service, back: usize) {
-        let inner = self.services[back].clone();
-        let mut joined = inner.clone();
-        joined.name = self.fresh(&format!("{}-tls", inner.name));
-        joined.table.comments = vec![
-            format!("{} ended TLS in front of {}: here it is one service.", front.name, inner.name),
-            "Real servers see the client's address where the service behind them says so.".into(),
-        ];
-        joined.table.comments.extend(front.table.comments.clone());
-        joined.vips.clone_from(&front.vips);
-        // What refuses requests reads them.
-        joined.mode.clone_from(if front.routes.is_empty() { &inner.mode } else { &front.mode });
-        for key in ["tls", "forwarded"] {
-            if let Some(line) = front.table.lines.iter().find(|l| l.key == key) {
-                joined.table.put(line.clone());
+    /// Routes of a service that would have one name are numbered.
+    fn number_routes(&mut self) {
+        for service in &mut self.services {
+            for routes in [&mut service.routes, &mut service.answer_routes] {
+                let mut known = BTreeSet::new();
+                for route in routes.iter_mut() {
+                    let Some(wanted) = route.text_of("name").map(str::to_owned) else { continue };
+                    let numbered = (2..).map(|number| format!("{wanted}-{number}"));
+                    let free =
+                        std::iter::once(wanted.clone()).chain(numbered).find(|name| !known.contains(name));
+                    let name = free.unwrap_or_default();
+                    if name != wanted
+                        && let Some(line) = route.lines.iter_mut().find(|line| line.key == "name")
+                    {
+                        line.value = Value::text(name.clone());
+                    }
+                    known.insert(name);
+                }
             }
         }
-        let known = joined.routes.clone();
-        joined.routes.splice(0..0, front.routes.into_iter().filter(|route| !known.contains(route)));
-        let places = |route: &Table| route.has("rewrite-location");
-        joined.answer_routes.extend(front.answer_routes.into_iter().filter(|route| !places(route)));
-        // Both use the same servers.
-        if let Some(mut own) = joined.own.take() {
-            let name = self.fresh(&format!("{}-servers", inner.name));
-            own.name.clone_from(&name);
-            own.table.comments.clear();
-            joined.pool = Some(name.clone());
-            let behind = &mut self.services[back];
-            (behind.own, behind.pool) = (None, Some(name));
-            self.pools.push(own);
-        }
-        self.services.push(joined);
     }
 
     /// Words that are no numbers, such as those of empty variables, are left out and told; so are tables
     /// with a name twice.
     pub fn drop_unsound(&mut self) {
+        self.number_routes();
         let mut dropped: Vec<(String, String)> = Vec::new();
         let services = self.services.iter_mut().flat_map(|s| {
             let own = s.own.iter_mut().flat_map(|p| p.servers.iter_mut().chain([&mut p.table]));
@@ -764,15 +727,4 @@ impl Service {
         }
         head
     }
-}
-
-/// Whether a VIP has this address and port. One for all addresses has those of this machine that are known: its
-/// own, and that of the service in front.
-fn covers(vip: &str, target: &str, fronts: &[String]) -> bool {
-    let ((host, ports), (address, port)) = (split_port(vip), split_port(target));
-    let bare = address.trim_matches(['[', ']']);
-    let loopback = bare.parse::<std::net::IpAddr>().is_ok_and(|own| own.is_loopback());
-    let own = loopback || fronts.iter().any(|front| split_port(front).0 == address);
-    let any = ["0.0.0.0", "[::]"].contains(&host) && own;
-    (any || host == address) && ports.zip(port).is_some_and(|(all, one)| all.split(',').any(|p| p == one))
 }

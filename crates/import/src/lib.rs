@@ -9,6 +9,7 @@ mod draft;
 mod haproxy;
 mod haresources;
 mod keepalived;
+mod layers;
 mod ldirectord;
 mod lvs;
 mod pound;

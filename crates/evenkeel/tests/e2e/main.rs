@@ -20,6 +20,7 @@ mod http;
 mod http2;
 mod import;
 mod import_apache;
+mod import_apache_routes;
 mod layer4;
 mod layer4_doctor;
 mod layer4_life;

@@ -2,25 +2,67 @@
 
 use evenkeel_model::{format_size, parse_size};
 
-use crate::draft::{Draft, Table};
+use crate::draft::{Draft, Service, Table};
 
 /// Apache of today, for `IfVersion`.
 const VERSION: [u32; 3] = [2, 4, 60];
 
-/// Every line with its number. Of `IfModule` all modules are there; `IfVersion` asks a 2.4 of today; nothing is
-/// defined for `IfDefine`.
+/// What `Define` has said so far.
+#[derive(Default)]
+struct Defined(std::collections::BTreeMap<String, String>);
+
+impl Defined {
+    /// `Define NAME [VALUE]` and `UnDefine NAME`.
+    fn take(&mut self, words: &[String]) {
+        let Some(name) = words.get(1) else { return };
+        match words[0].eq_ignore_ascii_case("define") {
+            true => drop(self.0.insert(name.clone(), words.get(2).cloned().unwrap_or_default())),
+            false => drop(self.0.remove(name)),
+        }
+    }
+
+    /// The line with the values of its `${NAME}`; names that are not defined stay as they are.
+    fn filled_in(&self, line: String) -> String {
+        let mut made = String::new();
+        let mut rest = line.as_str();
+        while let Some((before, behind)) = rest.split_once("${") {
+            let known = behind.split_once('}').and_then(|(name, after)| Some((self.0.get(name)?, after)));
+            made.push_str(before);
+            match known {
+                Some((value, after)) => {
+                    made.push_str(value);
+                    rest = after;
+                }
+                None => {
+                    made.push_str("${");
+                    rest = behind;
+                }
+            }
+        }
+        made.push_str(rest);
+        made
+    }
+}
+
+/// Every line with its number. Of `IfModule` all modules are there; `IfVersion` asks a 2.4 of today; `IfDefine` asks
+/// the lines before it.
 pub fn read(text: &str, draft: &mut Draft) -> Vec<(usize, String)> {
     let mut all = Vec::new();
     // Whether what stands in each open condition holds.
     let mut open: Vec<bool> = Vec::new();
+    let mut defined = Defined::default();
     for (at, line) in joined(text) {
+        let line = defined.filled_in(line);
         let words = words(line.trim());
         let keyword = words.first().map_or(String::new(), |w| w.to_lowercase());
         match keyword.as_str() {
-            "<ifmodule" | "<ifdefine" | "<ifversion" | "<iffile" => open.push(holds(&keyword, &words)),
+            "<ifmodule" | "<ifdefine" | "<ifversion" | "<iffile" => {
+                open.push(holds(&keyword, &words, &defined))
+            }
             "</ifmodule>" | "</ifdefine>" | "</ifversion>" | "</iffile>" => {
                 open.pop();
             }
+            "define" | "undefine" if open.iter().all(|holds| *holds) => defined.take(&words),
             _ if open.iter().all(|holds| *holds) => all.push((at, line)),
             word if super::access::is_rule(word) && super::closes(&words) => {
                 draft.remark(
@@ -53,8 +95,6 @@ pub fn is_of_the_process(word: &str) -> bool {
         "errorlog",
         "group",
         "hostnamelookups",
-        "keepalive",
-        "keepalivetimeout",
         "listen",
         "loadmodule",
         "logformat",
@@ -89,7 +129,6 @@ pub fn is_of_the_process(word: &str) -> bool {
         "startservers",
         "threadlimit",
         "threadsperchild",
-        "timeout",
         "typesconfig",
         "usecanonicalname",
         "user",
@@ -102,6 +141,11 @@ pub const INHERITED: &[&str] = &[
     "header",
     "requestheader",
     "proxytimeout",
+    "proxyaddheaders",
+    "timeout",
+    "keepalive",
+    "keepalivetimeout",
+    "limitrequestbody",
     "proxypreservehost",
     "sslprotocol",
     "sslverifyclient",
@@ -139,6 +183,43 @@ pub fn sizes_heads(word: &str, words: &[String], table: &mut Table) -> bool {
         "limitrequestfields" => number.is_some_and(|fields| fields <= 128),
         _ => false,
     }
+}
+
+/// Apache's `Timeout` where it is not written, in seconds.
+const TIMEOUT: &str = "60";
+
+/// Times and sizes of a host: what is written last holds, and Apache's own where nothing is.
+pub fn limits(lines: &[(usize, Vec<String>)], service: &mut Service, draft: &mut Draft) {
+    let last = |word: &str| {
+        let found = lines.iter().rfind(|(_, words)| words[0].eq_ignore_ascii_case(word));
+        found.and_then(|(at, words)| Some((*at, words.get(1)?.as_str())))
+    };
+    let mut set = |key: &str, value: &str| match super::time(value) {
+        Some(time) => service.timeouts.text(key, &time),
+        None => draft.wrong(0, key, format!("{value} is no time")),
+    };
+    let timeout = last("Timeout").map_or(TIMEOUT, |(_, value)| value);
+    set("client", timeout);
+    set("server", last("ProxyTimeout").map_or(timeout, |(_, value)| value));
+    if let Some((_, value)) = last("KeepAliveTimeout") {
+        set("keep-alive", value);
+    }
+    if last("KeepAlive").is_some_and(|(_, value)| value.eq_ignore_ascii_case("off")) {
+        service.table.set("close-after-answer", true);
+    }
+    if let Some((at, _)) = last("LimitRequestBody") {
+        draft.remark(at, "LimitRequestBody", "Apache does not ask it of what is passed on; `max-body` would");
+    }
+    if last("ProxyAddHeaders").is_some_and(|(_, value)| value.eq_ignore_ascii_case("off")) {
+        service.table.remove("forwarded");
+    }
+}
+
+/// What `limits` reads.
+pub fn is_limit(word: &str) -> bool {
+    const WORDS: &[&str] =
+        &["timeout", "proxytimeout", "keepalive", "keepalivetimeout", "limitrequestbody", "proxyaddheaders"];
+    WORDS.contains(&word)
 }
 
 /// One of two hosts that are one service may have longer heads.
@@ -180,7 +261,7 @@ pub fn is_of_connections(option: &str) -> bool {
     OPTIONS.contains(&option.split('=').next().unwrap_or("").to_lowercase().as_str())
 }
 
-fn holds(keyword: &str, words: &[String]) -> bool {
+fn holds(keyword: &str, words: &[String], defined: &Defined) -> bool {
     let mut asked: Vec<&str> = words[1..].iter().map(String::as_str).collect();
     if let Some(last) = asked.last_mut() {
         *last = last.trim_end_matches('>');
@@ -206,7 +287,10 @@ fn holds(keyword: &str, words: &[String]) -> bool {
             };
             found != negated
         }
-        "<ifdefine" => negated,
+        "<ifdefine" => {
+            let name = asked.first().map_or("", |name| name.trim_start_matches('!'));
+            defined.0.contains_key(name) != negated
+        }
         _ => !negated,
     }
 }
@@ -255,7 +339,7 @@ mod tests {
             ("<IfDefine !SSL>", true),
         ] {
             let words = words(line);
-            assert_eq!(holds(&words[0].to_lowercase(), &words), expect, "{line}");
+            assert_eq!(holds(&words[0].to_lowercase(), &words, &Defined::default()), expect, "{line}");
         }
         let text =
             "a\n<IfModule !x>\nb\n<IfModule y>\nc\n</IfModule>\nRequire all denied\n</IfModule>\nd \\\n e";

@@ -19,7 +19,8 @@ struct Conditions {
 
 /// Whether a rule is one of those that are carried over.
 pub fn is_known(conditions: &[Words], rule: &[String]) -> bool {
-    asked(conditions).is_some_and(|asked| kind(&asked, rule).is_some())
+    conditions.is_empty() && proxied(rule).is_some()
+        || asked(conditions).is_some_and(|asked| kind(&asked, rule).is_some())
 }
 
 enum Shape<'a> {
@@ -42,6 +43,9 @@ pub fn route(
             draft.grave(line, &rule.join(" "), why);
         }
         return refusal;
+    }
+    if let Some(route) = passed_on(conditions, rule, draft).or_else(|| other_path(conditions, rule)) {
+        return Some(route);
     }
     let asked = asked(conditions);
     let Some((asked, kind)) = asked.and_then(|asked| kind(&asked, rule).map(|kind| (asked, kind))) else {
@@ -87,6 +91,59 @@ pub fn route(
             route.text("pool", &pool);
         }
     }
+    Some(route)
+}
+
+/// The flags of a rule, in lower case.
+fn flags(rule: &[String]) -> Vec<String> {
+    let flags = rule.get(3).map_or("", |flags| flags.trim_matches(['[', ']']));
+    flags.split(',').map(|flag| flag.trim().to_ascii_lowercase()).filter(|flag| !flag.is_empty()).collect()
+}
+
+/// The pattern of a rule with its case, and its place, if all its flags are among these.
+fn plain<'a>(rule: &'a [String], known: &[&str]) -> Option<(String, &'a str)> {
+    let (pattern, to) = (rule.get(1)?, rule.get(2)?);
+    let flags = flags(rule);
+    let folds = flags.iter().any(|flag| flag == "nc" || flag == "nocase");
+    let all = flags.iter().all(|flag| known.contains(&flag.as_str()));
+    let pattern = if folds { format!("(?i){pattern}") } else { pattern.clone() };
+    let usable = all && !pattern.starts_with('!') && evenkeel_rules::regex(&pattern, false).is_ok();
+    usable.then_some((pattern, to.as_str()))
+}
+
+/// Pattern and place of a rule that passes requests on.
+fn proxied(rule: &[String]) -> Option<(String, &str)> {
+    let passes = flags(rule).iter().any(|flag| flag == "p" || flag == "proxy");
+    plain(rule, &["p", "proxy", "l", "last", "end", "nc", "nocase", "ne", "qsa"]).filter(|_| passes)
+}
+
+/// `RewriteRule REGEX http://…/$1 [P]`.
+fn passed_on(conditions: &[Words], rule: &[String], draft: &mut Draft) -> Option<Table> {
+    let (pattern, to) = proxied(rule).filter(|_| conditions.is_empty())?;
+    let (pool, path) = super::remote_place(to, false, draft)?;
+    let mut route = Table::default();
+    route.text("name", &format!("to-{pool}"));
+    route.when(&format!("path =~ {}", quoted(&pattern)));
+    // A place without groups is all that is asked for.
+    let whole = to.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| rest[at..].to_owned()));
+    route.text("rewrite-path", &path.or(whole).unwrap_or_else(|| "/".into()));
+    route.text("pool", &pool);
+    Some(route)
+}
+
+/// `RewriteRule REGEX /path/$1 [PT]`, which `ProxyPass` sees.
+fn other_path(conditions: &[Words], rule: &[String]) -> Option<Table> {
+    let passes = flags(rule).iter().any(|flag| flag == "pt" || flag == "passthrough");
+    let (pattern, to) = plain(rule, &["pt", "passthrough", "nc", "nocase", "ne", "qsa"])
+        .filter(|(_, to)| passes && conditions.is_empty() && to.starts_with('/'))?;
+    let mut path = to.to_owned();
+    (1..=9).for_each(|group| path = path.replace(&format!("${group}"), &format!("\u{1}{group}\u{2}")));
+    if path.contains(['$', '%', '{', '?']) {
+        return None;
+    }
+    let mut route = Table::default();
+    route.when(&format!("path =~ {}", quoted(&pattern)));
+    route.text("rewrite-path", &path.replace('\u{1}', "{").replace('\u{2}', "}"));
     Some(route)
 }
 
@@ -291,7 +348,8 @@ mod tests {
     fn other_rules_are_told() {
         for lines in [
             "RewriteCond %{REQUEST_URI} ^/x\nRewriteRule ^/y /z [L]",
-            "RewriteRule ^/old/(.*)$ /new/$1 [PT]",
+            "RewriteRule ^/old/(.*)$ /new/$1 [PT,L]",
+            "RewriteRule ^/old/(.*)$ /new/$1",
             "RewriteCond %{HTTP_HOST} ^.*b\\.org$\nRewriteRule ^ https://%{HTTP_HOST}%{REQUEST_URI} [R]",
         ] {
             let made = made(&format!("{lines}\nProxyPass / http://192.0.2.3:3000/"));

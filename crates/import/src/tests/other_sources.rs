@@ -302,13 +302,14 @@ fn apaches_hosts_share_an_address() {
         &[(SourceKind::Apache, text)],
         &[
             "tls = { min-version = \"1.3\", certificates = [\"/one.pem\", \"/two.pem\"] }",
-            "timeouts = { server = \"30s\" }",
+            "timeouts = { client = \"60s\", server = \"30s\" }",
             "set-response-header = { \"X-A\" = \"1\" }",
-            "when = 'host(\"two.example\") && path(\"/api\", \"/api/*\")'\n  rewrite-path = \"/v1/{1}\"\n  server-timeout = \"90s\"\n  pool = \"192-0-2-22-443\"",
-            "when = 'host(\"two.example\")'\n  pool = \"192-0-2-23-80\"",
+            "when = 'host(\"two.example\") && path(\"/api/*\")'\n  rewrite-path = \"/v1/{1}\"\n  server-timeout = \"90s\"\n  pool = \"192-0-2-22-443\"",
+            "when = 'host(\"two.example\")'\n  pool = \"192-0-2-23-80\"\n  server-timeout = \"60s\"",
+            "when = 'host(\"two.example\") && path(\"/x\", \"/x/*\")'",
             "address = \"192.0.2.21:8080\"",
         ],
-        &["ProxyPass http://192.0.2.24/", "RequestHeader set X-B %{REMOTE_ADDR}s", "ProxyPreserveHost"],
+        &["RequestHeader set X-B %{REMOTE_ADDR}s", "ProxyPreserveHost"],
     );
 }
 
@@ -337,7 +338,10 @@ fn what_is_refused_and_inherited_without_being_written_in_a_host() {
     let text = "ServerRoot /etc/apache2\nTraceEnable Off\nProxyPreserveHost On\nProxyTimeout 7\nHeader set X-A 1\n<Location /in>\n AuthType Basic\n AuthName in\n AuthUserFile users\n Require valid-user\n</Location>\n<VirtualHost 192.0.2.1:80>\n ServerName a.b\n ProxyTimeout 9\n ProxyPass / http://192.0.2.2/\n</VirtualHost>\n<VirtualHost 192.0.2.3:80>\n ServerName c.d\n ProxyPass / http://192.0.2.2/\n</VirtualHost>\n";
     let made = check(
         &[(SourceKind::Apache, text)],
-        &["timeouts = { server = \"9s\" }", "timeouts = { server = \"7s\" }"],
+        &[
+            "timeouts = { client = \"60s\", server = \"9s\" }",
+            "timeouts = { client = \"60s\", server = \"7s\" }",
+        ],
         &["AuthUserFile /etc/apache2/users"],
     );
     for (part, count) in [
