@@ -357,14 +357,35 @@ static __always_inline __u32 claim_word_in(__u32 bucket, __u64 word)
     return 0;
 }
 
-/* A place for a word of the reverse table, counted from one; 0 where both buckets are full. */
+static __always_inline __u32 free_words(__u32 bucket)
+{
+    struct reverse_bucket *b = bpf_map_lookup_elem(&reverses, &bucket);
+    __u32 free = 0;
+    if (!b)
+        return 0;
+#pragma unroll
+    for (int way = 0; way < WAYS; way++)
+        free += b->word[way] == 0;
+    return free;
+}
+
+/* A place for a word of the reverse table, counted from one; 0 where both buckets are full. The first
+ * bucket is taken while it has some room, so that most look-ups read one; then the emptier of the two, so
+ * that none is full while the table of flows has room. */
 CHECKED_APART __u32 claim_word(__u64 hash, __u32 slot)
 {
     __u32 fingerprint = fingerprint_of(hash);
-    __u32 bucket = (__u32)hash & REPLY_MASK;
+    __u32 first = (__u32)hash & REPLY_MASK;
+    __u32 second = other_bucket(first, fingerprint, REPLY_MASK);
     __u64 word = (__u64)fingerprint << 32 | slot;
-    __u32 at = claim_word_in(bucket, word);
-    return at ? at : claim_word_in(other_bucket(bucket, fingerprint, REPLY_MASK), word);
+    __u32 free = free_words(first);
+    if (free < WAYS / 2 - 1 && free_words(second) > free) {
+        __u32 swap = first;
+        first = second;
+        second = swap;
+    }
+    __u32 at = claim_word_in(first, word);
+    return at ? at : claim_word_in(second, word);
 }
 
 /* Persistence */

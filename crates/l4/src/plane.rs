@@ -710,6 +710,12 @@ impl Plane {
         REASON_NAMES.iter().map(|(name, number)| (*name, of(*number))).collect()
     }
 
+    /// One of them by its name.
+    pub fn reason(&self, name: &str) -> u64 {
+        let number = REASON_NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
+        number.map_or(0, |number| self.maps.reasons.read(number).iter().sum())
+    }
+
     /// Flows in the table and room in it.
     pub fn flow_count(&self) -> (u64, u64) {
         (self.keeper.live(), u64::from(self.maps.flows.length()) * u64::from(WAYS))

@@ -10,9 +10,11 @@ use evenkeel_model::{FlowRate, SynCookies};
 
 use crate::program::{FRAGMENT_SECONDS, tick_shift};
 
-use super::read::{ETHERNET, Packet, Read, ip_at, read, u16_at};
+use super::read::{ETHERNET, Packet, Read, read, u16_at};
 use super::write::{adjust, is_last_hop, octets};
-use super::{ACK, FIN, Observation, PASS, RST, Reference, SEND, SYN, State, Tuple, Verdict, drop_it};
+use super::{
+    ACK, FIN, Limited, Observation, PASS, RST, Reference, SEND, SYN, State, Tuple, Verdict, drop_it,
+};
 
 /// A flow whose client was asked for a cookie: what its numbers are.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +40,7 @@ pub(super) struct Guard {
     now: Moment,
     /// What the program did with the frame in hand.
     action: u32,
+    limited: Limited,
     flows: HashMap<usize, Due>,
     sources: HashMap<(usize, IpAddr), Due>,
     /// Numbers given to clients: the client's own and ours.
@@ -60,7 +63,7 @@ impl Guard {
     pub(super) fn look_at(&mut self, seen: &Observation<'_>) {
         self.hertz = seen.clock.hertz;
         self.now = Moment { from: seen.clock.jiffies << 10, until: seen.until << 10 };
-        self.action = seen.action;
+        (self.action, self.limited) = (seen.action, seen.limited);
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -78,7 +81,7 @@ impl Guard {
         surely || !surely_not && self.action != PASS
     }
 
-    /// Generic cell rate algorithm; `refused` says what the program seems to have decided.
+    /// Generic cell rate algorithm; `refused` says what the program has decided.
     fn within(&self, due: &mut Due, rate: FlowRate, refused: bool) -> (bool, bool) {
         let now = self.now;
         let interval = (self.hertz * 1024 / u64::from(rate.per_second.max(1))).max(1);
@@ -102,21 +105,14 @@ impl Guard {
 
 impl Reference {
     /// Whether the service's rates have room for this flow.
-    pub(super) fn within_rates(
-        &mut self,
-        service: usize,
-        packet: &Packet,
-        state: State,
-        seen: &[u8],
-    ) -> Rate {
+    pub(super) fn within_rates(&mut self, service: usize, packet: &Packet, state: State) -> Rate {
         let spec = &self.services[service];
         let guard = &mut self.guard;
-        let dropped = guard.action != SEND;
         let key = (service, evenkeel_model::mask_address(packet.source, 32, 64));
         let mut source = guard.sources.get(&key).copied().unwrap_or_default();
         let mut flow = guard.flows.get(&service).copied().unwrap_or_default();
         if let Some(rate) = spec.source_rate {
-            let (within, unclear) = guard.within(&mut source, rate, dropped);
+            let (within, unclear) = guard.within(&mut source, rate, guard.limited.source);
             guard.sources.insert(key, source);
             guard.ambiguous += usize::from(unclear);
             if !within {
@@ -127,8 +123,7 @@ impl Reference {
             return Rate::Over;
         }
         let Some(rate) = spec.rate else { return Rate::Within };
-        let asked = spec.syn_cookies != SynCookies::Off && state == State::Syn && is_answer(packet, seen);
-        let (within, unclear) = guard.within(&mut flow, rate, dropped || asked);
+        let (within, unclear) = guard.within(&mut flow, rate, guard.limited.service);
         guard.flows.insert(service, flow);
         guard.ambiguous += usize::from(unclear);
         if within { Rate::Within } else { Rate::Over }
@@ -298,15 +293,6 @@ impl Reference {
         turn_back(&mut out, frame);
         Verdict { action: SEND, frame: out }
     }
-}
-
-/// Whether the program answered the client instead of sending its segment on.
-fn is_answer(packet: &Packet, seen: &[u8]) -> bool {
-    let size = if packet.v6 { 16 } else { 4 };
-    let at = ETHERNET + if packet.v6 { 24 } else { 16 };
-    seen.len() > packet.transport + 13
-        && seen[packet.transport + 13] == SYN | ACK
-        && ip_at(seen, at, size) == packet.source
 }
 
 fn turn_back(out: &mut [u8], frame: &[u8]) {

@@ -43,10 +43,24 @@ pub struct Verdict {
 pub struct Observation<'a> {
     pub action: u32,
     pub frame: &'a [u8],
+    pub limited: Limited,
     /// The program's clock before it and after.
     pub clock: Clock,
     pub until: u64,
 }
+
+/// Which rate the program refused a frame by, as its counters say: a frame that is dropped may have passed
+/// every rate and used them up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limited {
+    /// The rate of its source.
+    pub source: bool,
+    /// The rate of its service.
+    pub service: bool,
+}
+
+/// Not seeded anew by each process, so that a seed's frames are the same in each run.
+type Map<K, V> = HashMap<K, V, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Tuple {
@@ -110,9 +124,9 @@ pub struct Reference {
     pub mac: [u8; 6],
     services: Vec<ServiceSpec>,
     hops: HashMap<IpAddr, Hop>,
-    flows: HashMap<Tuple, Flow>,
+    flows: Map<Tuple, Flow>,
     /// What real servers send, to the flow it belongs to.
-    replies: HashMap<Tuple, Tuple>,
+    replies: Map<Tuple, Tuple>,
     fragments: HashMap<FragmentKey, Noted>,
     turns: HashMap<String, u64>,
     clients: HashMap<(usize, IpAddr), usize>,
@@ -294,7 +308,7 @@ impl Reference {
         }
         match shift {
             Some(_) => state = State::Cookie,
-            None => match self.within_rates(service, packet, state, seen) {
+            None => match self.within_rates(service, packet, state) {
                 Rate::Within => {}
                 Rate::Over
                     if state == State::Syn && self.services[service].syn_cookies != SynCookies::Off =>

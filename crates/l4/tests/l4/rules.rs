@@ -92,7 +92,7 @@ impl Bench {
     }
 
     fn reason(&self, name: &str) -> u64 {
-        self.plane.reasons().into_iter().find(|r| r.0 == name).unwrap().1
+        self.plane.reason(name)
     }
 }
 
@@ -435,6 +435,8 @@ fn a_million_random_first_segments_leave_established_clients_served() {
         let before: Vec<Option<usize>> = (0..1_000).map(|n| b.open(n)).collect();
         assert!(before.iter().all(Option::is_some));
         flood(&mut b, 1_000_000);
+        let refused = b.reason("table-full");
+        assert!(refused < 10, "{forwarding:?}: {refused} of the flood found no room to displace another in");
         let after: Vec<Option<usize>> = (0..1_000).map(|n| b.server(client(n), ACK)).collect();
         assert_eq!(before, after, "{forwarding:?}");
         assert!((0..100).all(|n| b.open(2_000 + n).is_some()), "{forwarding:?}: new clients get in as well");
