@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use evenkeel_l4::reference::{Reference, SEND, Seen};
+use evenkeel_l4::reference::{Limited, Observation, Reference, SEND};
 use evenkeel_l4::{Forwarding, Hop, Options, Pick, Plane, Server, ServiceSpec, Sizes, Takes};
 use evenkeel_model::{FlowTimeouts, PortRange, SynCookies, Tunnel, Vip};
 use libfuzzer_sys::fuzz_target;
@@ -95,7 +95,8 @@ fuzz_target!(|bytes: &[u8]| {
             let clock = plane.clock().unwrap();
             let run = plane.run_frame(&frame, &mut out, 1).unwrap();
             let until = plane.clock().unwrap().jiffies;
-            let seen = Seen { action: run.action, frame: &out[..run.length], clock, until };
+            let limited = Limited::default();
+            let seen = Observation { action: run.action, frame: &out[..run.length], limited, clock, until };
             let mut expected = reference.process(&frame, &seen);
             if run.action != SEND && run.action != expected.action && reference.may_have_forgotten(&frame) {
                 expected = reference.process(&frame, &seen);

@@ -716,6 +716,12 @@ impl Plane {
         number.map_or(0, |number| self.maps.reasons.read(number).iter().sum())
     }
 
+    /// Where the rates of sources are kept, for a comparison.
+    pub fn source_slots(&self) -> SourceSlots {
+        let services = self.book.services.iter().map(|(name, note)| (name.clone(), note.number)).collect();
+        SourceSlots { seed: self.loaded.setup.seed_b, services }
+    }
+
     /// Flows in the table and room in it.
     pub fn flow_count(&self) -> (u64, u64) {
         (self.keeper.live(), u64::from(self.maps.flows.length()) * u64::from(WAYS))

@@ -4,6 +4,7 @@
 // Some of it is for the program alone.
 #![allow(dead_code, missing_docs)]
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -15,6 +16,27 @@ pub fn octets(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
         IpAddr::V6(a) => a.octets(),
+    }
+}
+
+/// Which places of the table of sources' rates clients have: two whose hash is the same share one.
+#[derive(Clone, Debug)]
+pub struct SourceSlots {
+    pub(crate) seed: u64,
+    pub(crate) services: HashMap<String, u32>,
+}
+
+impl SourceSlots {
+    /// As `within_rates` of bpf/fresh.h has it.
+    pub fn of(&self, service: &str, source: IpAddr) -> Option<u32> {
+        let mix = |hash: u64, value: u64| {
+            let hash = (hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            hash ^ (hash >> 32)
+        };
+        let [upper, lower]: [u64; 2] = zerocopy::transmute!(octets(source));
+        let network = if upper == 0 { lower } else { upper };
+        let number = *self.services.get(service)?;
+        Some(mix(mix(self.seed, network), number.into()) as u32 & (SOURCE_RATES - 1))
     }
 }
 

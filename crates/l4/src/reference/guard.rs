@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use evenkeel_model::{FlowRate, SynCookies};
 
 use crate::program::{FRAGMENT_SECONDS, tick_shift};
+use crate::shared::SourceSlots;
 
 use super::read::{ETHERNET, Packet, Read, read, u16_at};
 use super::write::{adjust, is_last_hop, octets};
@@ -34,6 +35,13 @@ pub(super) struct Moment {
 /// When a rate's next flow is due.
 type Due = Moment;
 
+/// Whose rate it is: of what falls into one place of the program's table, or of one source alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum SourceKey {
+    Slot(u32),
+    Own(usize, IpAddr),
+}
+
 #[derive(Default)]
 pub(super) struct Guard {
     hertz: u64,
@@ -42,7 +50,8 @@ pub(super) struct Guard {
     action: u32,
     limited: Limited,
     flows: HashMap<usize, Due>,
-    sources: HashMap<(usize, IpAddr), Due>,
+    sources: HashMap<SourceKey, Due>,
+    pub(super) slots: Option<SourceSlots>,
     /// Numbers given to clients: the client's own and ours.
     asked: HashMap<Tuple, Vec<(u32, u32)>>,
     order: Vec<(Tuple, u32, u32)>,
@@ -107,8 +116,8 @@ impl Reference {
     /// Whether the service's rates have room for this flow.
     pub(super) fn within_rates(&mut self, service: usize, packet: &Packet, state: State) -> Rate {
         let spec = &self.services[service];
+        let key = self.source_key(service, packet.source);
         let guard = &mut self.guard;
-        let key = (service, evenkeel_model::mask_address(packet.source, 32, 64));
         let mut source = guard.sources.get(&key).copied().unwrap_or_default();
         let mut flow = guard.flows.get(&service).copied().unwrap_or_default();
         if let Some(rate) = spec.source_rate {
@@ -127,6 +136,25 @@ impl Reference {
         guard.flows.insert(service, flow);
         guard.ambiguous += usize::from(unclear);
         if within { Rate::Within } else { Rate::Over }
+    }
+
+    fn source_key(&self, service: usize, source: IpAddr) -> SourceKey {
+        let slot = self.guard.slots.as_ref().and_then(|slots| slots.of(&self.services[service].name, source));
+        let own = || SourceKey::Own(service, evenkeel_model::mask_address(source, 32, 64));
+        slot.map_or_else(own, SourceKey::Slot)
+    }
+
+    /// What is known of the rates that a frame falls under, for the message of a test: when the next flow is due.
+    pub fn rates_of(&self, frame: &[u8]) -> String {
+        let Read::Fine(packet) = read(frame) else { return String::new() };
+        let Some(service) = self.service_of(&packet.tuple()) else { return String::new() };
+        let key = self.source_key(service, packet.source);
+        let (source, flow) = (self.guard.sources.get(&key), self.guard.flows.get(&service));
+        let (name, now) = (&self.services[service].name, self.guard.now);
+        format!(
+            "{name} {now:?}, its source {source:?}, the service {flow:?}, {:?}",
+            self.flows.get(&packet.tuple())
+        )
     }
 
     /// A first segment is answered with a number that proves the client's address when it comes back.

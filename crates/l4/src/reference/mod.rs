@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use evenkeel_model::{SynCookies, Tunnel, Vip};
 
+use crate::shared::SourceSlots;
 use crate::spec::{Clock, Forwarding, Hop, Server, ServiceSpec};
 use guard::{Guard, Moment, Rate, Shift};
 use read::{ETHERNET, Fragment, Packet, Read, ip_at, mac_at, quoted, read, u16_at};
@@ -141,6 +142,11 @@ impl Reference {
     /// Services keep their places: flows name them.
     pub fn set_services(&mut self, services: Vec<ServiceSpec>, hops: HashMap<IpAddr, Hop>) {
         (self.services, self.hops) = (services, hops);
+    }
+
+    /// Which sources share a rate in the program's table; without it none do.
+    pub fn set_source_slots(&mut self, slots: SourceSlots) {
+        self.guard.slots = Some(slots);
     }
 
     pub fn flow_count(&self) -> usize {

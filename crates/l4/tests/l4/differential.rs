@@ -269,6 +269,7 @@ fn compare(seed: u64) {
     plane.set_services(now.clone()).unwrap();
     let mut reference = Reference::new(MAC);
     reference.set_services(now.clone(), hops.clone());
+    reference.set_source_slots(plane.source_slots());
     let mut random = Random(seed);
     let mut out = vec![0u8; 4096];
     let mut limits = Limits::default();
@@ -342,9 +343,11 @@ fn compare(seed: u64) {
         assert_eq!(
             run.action,
             expected.action,
-            "{}\n{:?}\n{}",
+            "{}\n{:?}, {limited:?}, {:?} until {until}\n{}\n{}",
             context(),
             plane.reasons(),
+            clock.jiffies,
+            reference.rates_of(&frame),
             frame_of(&expected.frame)
         );
         if run.action == SEND {

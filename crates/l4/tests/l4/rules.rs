@@ -444,6 +444,24 @@ fn a_million_random_first_segments_leave_established_clients_served() {
 }
 
 #[test]
+fn sources_share_a_rate_where_their_places_say_so_and_nowhere_else() {
+    let limit = |s: &mut ServiceSpec| s.source_rate = Some(FlowRate { per_second: 1, burst: 9 });
+    let Some((mut b, _)) = bench(2, limit) else { return };
+    let slots = b.plane.source_slots();
+    let address = |n: u32| IpAddr::V4(Ipv4Addr::from(0x0b00_0000 + n));
+    let mut seen = std::collections::HashMap::new();
+    let (first, second) = (0..)
+        .find_map(|n| Some((seen.insert(slots.of("web", address(n)).unwrap(), n)?, n)))
+        .expect("two of 65,537 meet");
+    let opens = |b: &mut Bench, n: u32, from: u16| {
+        (from..from + 20).filter(|port| b.server(SocketAddr::new(address(n), *port), SYN).is_some()).count()
+    };
+    assert!((10..12).contains(&opens(&mut b, first, 1000)));
+    assert!(opens(&mut b, second, 2000) < 3, "it shares what is used up");
+    assert!((10..12).contains(&opens(&mut b, 70_000_000, 3000)), "another does not");
+}
+
+#[test]
 fn over_its_rate_a_service_asks_for_proof_and_keeps_no_entry() {
     let limit = |s: &mut ServiceSpec| {
         s.forwarding = Forwarding::Nat;
