@@ -107,9 +107,12 @@ impl Drop for UnderWay {
     }
 }
 
-/// The connections of a listener, the oldest first.
-#[derive(Default)]
-pub struct Open(Vec<Connected>);
+/// The connections of a listener, the oldest first, and how many there may be.
+pub struct Open {
+    most: usize,
+    most_of_address: usize,
+    all: Vec<Connected>,
+}
 
 struct Connected {
     address: IpAddr,
@@ -119,25 +122,37 @@ struct Connected {
     end: oneshot::Sender<()>,
 }
 
+impl Default for Open {
+    fn default() -> Open {
+        Open::of(MOST, MOST_OF_ADDRESS)
+    }
+}
+
 impl Open {
+    pub fn of(most: usize, most_of_address: usize) -> Open {
+        Open { most, most_of_address, all: Vec::new() }
+    }
+
     /// Makes room for one more: of those who have not said who they are the oldest goes, then whoever has
-    /// asked nothing for the longest time; of the same address where that has its share already.
+    /// asked nothing for the longest time; of the same address (IPv6: /64) where that has its share already.
+    /// Nothing where all others are being served.
     pub fn admit(&mut self, address: IpAddr) -> Option<(Conversation, oneshot::Receiver<()>)> {
-        self.0.retain(|c| !c.end.is_closed());
-        let own = self.0.iter().filter(|c| c.address == address).count();
-        let of_address = own >= MOST_OF_ADDRESS;
-        if of_address || self.0.len() >= MOST {
+        let address = network_of(address);
+        self.all.retain(|c| !c.end.is_closed());
+        let own = self.all.iter().filter(|c| c.address == address).count();
+        let of_address = own >= self.most_of_address;
+        if of_address || self.all.len() >= self.most {
             let goes = self.who_goes(of_address.then_some(address))?;
-            let _ = self.0.remove(goes).end.send(());
+            let _ = self.all.remove(goes).end.send(());
         }
         let (end, ended) = oneshot::channel();
         let conversation = Conversation::default();
-        self.0.push(Connected { address, conversation: conversation.clone(), end });
+        self.all.push(Connected { address, conversation: conversation.clone(), end });
         Some((conversation, ended))
     }
 
     fn who_goes(&self, address: Option<IpAddr>) -> Option<usize> {
-        let all = self.0.iter().enumerate().filter(|(_, c)| address.is_none_or(|a| a == c.address));
+        let all = self.all.iter().enumerate().filter(|(_, c)| address.is_none_or(|a| a == c.address));
         let rank = |connected: &Connected| {
             let told = connected.conversation.told();
             match told.proven {
@@ -147,6 +162,14 @@ impl Open {
             }
         };
         all.filter_map(|(place, c)| Some((rank(c)?, place))).min().map(|(_, place)| place)
+    }
+}
+
+/// Who has one address of IPv6 has the others of its /64.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & u128::MAX << 64).into()),
+        v4 => v4,
     }
 }
 
@@ -166,11 +189,11 @@ mod tests {
         known.prove();
         let mut all: Vec<_> = (0..2000).map(|_| open.admit(address(1)).unwrap().1).collect();
         assert!(is_open(&mut first), "it is known");
-        assert_eq!(open.0.len(), MOST_OF_ADDRESS);
+        assert_eq!(open.all.len(), MOST_OF_ADDRESS);
         assert_eq!(all[0].try_recv(), Ok(()));
         // A listener that closes leaves its connections to finish.
         let (_, mut ended) = open.admit(address(2)).unwrap();
-        open.0.clear();
+        open.all.clear();
         assert!(ended.try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Closed));
     }
 
@@ -189,6 +212,19 @@ mod tests {
         let (_next, _) = open.admit(address(1)).unwrap();
         assert_eq!(end.try_recv(), Ok(()), "the stranger goes before any of them");
         drop(busy);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let mut open = Open::of(8, 2);
+        let address = |n: u128| IpAddr::V6((0x2001_0db8_0000_0001 << 64 | n).into());
+        let mut all: Vec<_> = (0..3).map(|n| open.admit(address(n)).unwrap().1).collect();
+        assert_eq!(all[0].try_recv(), Ok(()), "the oldest of the network goes");
+        assert!(is_open(&mut all[1]) && is_open(&mut all[2]));
+        let mut other = open.admit("2001:db8:0:2::1".parse().unwrap()).unwrap().1;
+        let mut mapped = open.admit("::ffff:192.0.2.1".parse().unwrap()).unwrap().1;
+        let mut v4 = open.admit("198.51.100.1".parse().unwrap()).unwrap().1;
+        assert!([&mut other, &mut mapped, &mut v4].into_iter().all(is_open), "each has its own share");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 mod accounts;
 mod audit;
-mod connected;
+pub mod connected;
 mod gate;
 mod given;
 mod leftover;

@@ -157,7 +157,7 @@ where
             if !allow.is_empty() && !allow.iter().any(|n| contains(*n, peer.ip())) {
                 continue;
             }
-            let Some((conversation, mut ended)) = open.admit(peer.ip().to_canonical()) else { continue };
+            let Some((conversation, mut ended)) = open.admit(peer.ip()) else { continue };
             let router = router.clone().layer(Extension(ConnectInfo::<SocketAddr>(peer)));
             let talk = serve(stream, router.layer(Extension(conversation.clone())), stopped.clone());
             tokio::spawn(async move {

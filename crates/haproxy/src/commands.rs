@@ -15,6 +15,7 @@ use super::sockets::Door;
 use super::ssl;
 use super::statistics::{self, Selection, check_status, status_number};
 use super::stick_table;
+use evenkeel_admin::connected::Conversation;
 
 /// A line longer than this is no command.
 const LONGEST: u64 = 16_384;
@@ -145,9 +146,9 @@ const PLACES: &[&str] = &["addr", "check-addr", "check-port", "fqdn"];
 
 /// Serves a door until the process ends.
 pub fn serve(door: Door, level: Level, known: Arc<Known>) {
-    door.serve(CLIENTS, move |stream| {
+    door.serve(CLIENTS, move |stream, conversation| {
         let known = known.clone();
-        async move { session(stream, level, &known).await }
+        async move { session(stream, level, &known, &conversation).await }
     });
 }
 
@@ -158,7 +159,10 @@ struct Session<'a> {
     ended: bool,
 }
 
-async fn session<S: AsyncRead + AsyncWrite>(stream: S, level: Level, known: &Known) {
+async fn session<S>(stream: S, level: Level, known: &Known, conversation: &Conversation)
+where
+    S: AsyncRead + AsyncWrite,
+{
     let (reader, mut writer) = tokio::io::split(stream);
     let mut reader = BufReader::new(reader);
     let mut session = Session { known, level, prompt: false, ended: false };
@@ -178,6 +182,8 @@ async fn session<S: AsyncRead + AsyncWrite>(stream: S, level: Level, known: &Kno
                 None => return,
             },
         };
+        conversation.prove();
+        let under_way = conversation.begin();
         for command in split_commands(text.trim_end_matches(['\r', '\n'])) {
             let words = words_of(&command);
             if words.is_empty() {
@@ -193,11 +199,22 @@ async fn session<S: AsyncRead + AsyncWrite>(stream: S, level: Level, known: &Kno
         if session.prompt && !session.ended {
             out.push_str("> ");
         }
-        if writer.write_all(out.as_bytes()).await.is_err() || session.ended || !session.prompt {
+        // Who does not read the answer keeps nobody out.
+        drop(under_way);
+        if !give(&mut writer, out.as_bytes(), idle).await || session.ended || !session.prompt {
             let _ = writer.shutdown().await;
             return;
         }
     }
+}
+
+/// Whether the client took the answer.
+pub(super) async fn give<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    answer: &[u8],
+    idle: std::time::Duration,
+) -> bool {
+    matches!(tokio::time::timeout(idle, writer.write_all(answer)).await, Ok(Ok(())))
 }
 
 /// What follows a command up to an empty line; nothing where it is too long or does not come.

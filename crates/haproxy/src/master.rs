@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot};
 
+use evenkeel_admin::connected::Conversation;
+
 use super::sockets::Door;
 use super::{commands, process};
 
@@ -120,9 +122,9 @@ pub fn worker_socket(pid: u32) -> PathBuf {
 }
 
 pub fn serve(door: Door, master: Master) {
-    door.serve(CLIENTS, move |stream| {
+    door.serve(CLIENTS, move |stream, conversation| {
         let master = master.clone();
-        async move { session(stream, &master).await }
+        async move { session(stream, &master, &conversation).await }
     });
 }
 
@@ -160,7 +162,10 @@ fn parts(line: &str, bound: &mut Option<String>) -> Vec<Part> {
     out
 }
 
-async fn session<S: AsyncRead + AsyncWrite>(stream: S, master: &Master) {
+async fn session<S>(stream: S, master: &Master, conversation: &Conversation)
+where
+    S: AsyncRead + AsyncWrite,
+{
     let (reader, mut writer) = tokio::io::split(stream);
     let mut reader = BufReader::new(reader);
     let (mut prompt, mut bound) = (false, None);
@@ -179,6 +184,8 @@ async fn session<S: AsyncRead + AsyncWrite>(stream: S, master: &Master) {
                 None => return,
             },
         };
+        conversation.prove();
+        let under_way = conversation.begin();
         let (mut out, mut ended) = (Vec::new(), false);
         for part in parts(&text, &mut bound) {
             match part {
@@ -192,7 +199,8 @@ async fn session<S: AsyncRead + AsyncWrite>(stream: S, master: &Master) {
             let name = bound.as_deref().unwrap_or("master");
             out.extend_from_slice(format!("{name}> ").as_bytes());
         }
-        if writer.write_all(&out).await.is_err() || ended || !prompt {
+        drop(under_way);
+        if !commands::give(&mut writer, &out, IDLE).await || ended || !prompt {
             let _ = writer.shutdown().await;
             return;
         }

@@ -2,15 +2,15 @@
 //! and the doors of `stats socket`.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
+use evenkeel_admin::connected::{Conversation, Open};
 use evenkeel_import::{Places, SocketAccess, Source, StatsSocket};
 use rustix::net::{AddressFamily, SocketAddrAny};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
@@ -60,34 +60,43 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 /// How long a door rests after an accept that failed.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl Door {
-    async fn accept(&self) -> std::io::Result<Stream> {
+    /// The next client, and where it comes from: those of a file or an abstract name from one place.
+    async fn accept(&self) -> std::io::Result<(Stream, IpAddr)> {
         Ok(match self {
-            Door::Local(listener) => Box::new(listener.accept().await?.0),
-            Door::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Door::Local(listener) => (Box::new(listener.accept().await?.0), LOCAL),
+            Door::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                (Box::new(stream), peer.ip())
+            }
         })
     }
 
-    /// Serves so many clients at a time until the process ends.
+    /// Serves so many clients at a time, over TCP a quarter of them from one address, until the process
+    /// ends. One more takes the place of the one that has asked nothing for the longest time.
     pub fn serve<F, S>(self, clients: usize, session: F)
     where
-        F: Fn(Stream) -> S + Send + 'static,
+        F: Fn(Stream, Conversation) -> S + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
-        let places = Arc::new(tokio::sync::Semaphore::new(clients));
+        let share = if matches!(self, Door::Tcp(_)) { clients / 4 } else { clients };
+        let mut open = Open::of(clients, share);
         tokio::spawn(async move {
             loop {
-                let Ok(place) = places.clone().acquire_owned().await else { return };
-                let Ok(stream) = self.accept().await else {
+                let Ok((stream, address)) = self.accept().await else {
                     // Out of file descriptors: the client still waits, and would be told of at once.
                     tokio::time::sleep(ACCEPT_REST).await;
                     continue;
                 };
-                let session = session(stream);
+                let Some((conversation, ended)) = open.admit(address) else { continue };
+                let session = session(stream, conversation);
                 tokio::spawn(async move {
-                    session.await;
-                    drop(place);
+                    tokio::select! {
+                        () = session => {}
+                        Ok(()) = ended => {}
+                    }
                 });
             }
         });

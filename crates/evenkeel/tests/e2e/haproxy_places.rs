@@ -249,3 +249,69 @@ fn mails_tell_of_servers_that_go_down() {
     assert_eq!(own, envelope("other", Command::new("haproxy")));
     assert_eq!(own, (vec!["lb@example.org".into(), "ops@example.org".into()], true));
 }
+
+/// A stream from this address of the machine.
+fn connect_from(source: &str, target: SocketAddr) -> TcpStream {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None);
+    let socket = socket.expect("a socket");
+    let source: SocketAddr = SocketAddr::new(source.parse().expect("an address"), 0);
+    rustix::net::bind(&socket, &source).expect("it is bound");
+    rustix::net::connect(&socket, &target).expect("it is connected");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
+    stream
+}
+
+/// Asks on a prompt; what comes up to the next one, nothing where the connection has ended.
+fn prompted(stream: &mut TcpStream, command: &str) -> Option<String> {
+    stream.write_all(command.as_bytes()).ok()?;
+    let mut said = Vec::new();
+    while !said.ends_with(b"> ") {
+        let mut some = [0; 4096];
+        let count = stream.read(&mut some).ok().filter(|count| *count > 0)?;
+        said.extend_from_slice(&some[..count]);
+    }
+    Some(String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn open_prompts_of_a_stats_socket_keep_nobody_out() {
+    let place = Place::new("haproxy-prompts");
+    let door = place.at(9999);
+    let text = format!(
+        "global\n  stats socket ipv4@{door} level admin\n  stats socket {} mode 600\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 5s\n  timeout server 5s\nlisten l\n  bind {}\n",
+        place.file("stats.sock").display(),
+        place.at(8080),
+    );
+    let _process = crate::haproxy::run(&place, crate::haproxy::ours(), &text);
+    let mut person = connect_from("127.77.0.9", door);
+    assert!(prompted(&mut person, "prompt\n").is_some());
+    // From one address, then from many: prompts that wait, clients that say nothing, half a command.
+    let mut held = Vec::new();
+    for number in 0..300 {
+        let source = match number {
+            ..150 => "127.77.0.1".to_owned(),
+            _ => format!("127.77.1.{}", number % 40),
+        };
+        let mut stream = connect_from(&source, door);
+        match number % 3 {
+            0 => drop(prompted(&mut stream, "prompt\n")),
+            1 => stream.write_all(b"show in").expect("it is sent"),
+            _ => {}
+        }
+        held.push(stream);
+        if number % 20 == 0 {
+            let said =
+                prompted(&mut person, "show info\n").unwrap_or_else(|| panic!("{number}: it was ended"));
+            assert!(said.contains("Name:"), "{said:?}");
+        }
+    }
+    for source in ["127.77.0.1", "127.77.1.1", "127.77.0.2"] {
+        let mut stream = connect_from(source, door);
+        stream.write_all(b"show info\n").expect("it is sent");
+        let mut said = String::new();
+        stream.read_to_string(&mut said).expect("an answer");
+        assert!(said.contains("Name:"), "{source}: {said:?}");
+    }
+    assert!(prompted(&mut person, "show info\n").is_some(), "who asks stays");
+}

@@ -74,6 +74,15 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
+        "clients of HAProxy's `stats socket`",
+        "64, over TCP 16 of an address; 32",
+        &[
+            ("haproxy/src/commands.rs", "CLIENTS: usize = 64;"),
+            ("haproxy/src/sockets.rs", "Door::Tcp(_)) { clients / 4 }"),
+            ("haproxy/src/master.rs", "CLIENTS: usize = 32;"),
+        ],
+    ),
+    (
         "time for a handshake",
         "10 s",
         &[("admin/src/serve.rs", "SLOWEST: Duration = Duration::from_secs(10);")],
