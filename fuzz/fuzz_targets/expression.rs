@@ -54,6 +54,9 @@ fuzz_target!(|text: &str| {
             map.get(text.as_bytes());
         }
     }
-    read_patterns(text, true).matches(text.as_bytes());
+    for normal in [None, Some(evenkeel_rules::Fetch::Path), Some(evenkeel_rules::Fetch::Host)] {
+        let form = evenkeel_rules::ListForm { folds: true, normal };
+        read_patterns(text, form).0.matches(text.as_bytes());
+    }
     let _ = read_networks(text);
 });

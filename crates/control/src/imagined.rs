@@ -16,7 +16,8 @@ use evenkeel_routes::{
     Verdict, Walk,
 };
 use evenkeel_rules::{
-    Facts, Fetch, LocalTime, Map, MapForm, NetworkSet, Parameters, PatternSet, Template, normal_path,
+    Facts, Fetch, ListForm, LocalTime, Map, MapForm, NetworkSet, Parameters, PatternSet, Template,
+    normal_path,
 };
 
 use super::explain::Known;
@@ -299,8 +300,8 @@ struct WordLoader<'a> {
 impl Loader<InWords> for WordLoader<'_> {
     type Error = FileError;
 
-    fn patterns(&mut self, file: &Path, folds: bool) -> Result<Arc<PatternSet>, FileError> {
-        self.lists.patterns(file, folds)
+    fn patterns(&mut self, file: &Path, form: ListForm) -> Result<Arc<PatternSet>, FileError> {
+        self.lists.patterns(file, form)
     }
 
     fn networks(&mut self, file: &Path) -> Result<Arc<NetworkSet>, FileError> {

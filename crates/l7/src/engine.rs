@@ -683,6 +683,27 @@ impl Engine {
     }
 }
 
+fn no_config() -> EngineConfig {
+    EngineConfig { services: Vec::new(), pools: Vec::new(), tables: Vec::new(), max_connections: 0 }
+}
+
+/// Lists of conditions with lines that nothing matches.
+pub fn unmatchable_lists(snapshot: &Snapshot) -> Vec<String> {
+    let tables = table_specs(&snapshot.tables, &no_config());
+    let names: Vec<Name> = snapshot.pools.iter().map(|p| p.name.clone()).collect();
+    let mut limits = Limits::default();
+    let mut compiler = Compiler::new(&tables, &mut limits);
+    let names_files = |s: &&Arc<VirtualService>| {
+        let answers = s.answer_routes.iter().map(|answer| &answer.route);
+        s.routes.iter().chain(answers).flat_map(|route| &route.when).any(|when| !when.files().is_empty())
+    };
+    for service in snapshot.services.iter().filter(names_files) {
+        // Files that cannot be read are told elsewhere.
+        let _ = compiler.compile(service, &names);
+    }
+    compiler.unmatchable().to_vec()
+}
+
 /// Every file of a configuration that cannot be used, without using any.
 pub fn check_files(snapshot: &Snapshot) -> Vec<FileError> {
     let tickets = Arc::new(TicketKeys::new(0));
@@ -692,9 +713,7 @@ pub fn check_files(snapshot: &Snapshot) -> Vec<FileError> {
     let mut errors: Vec<FileError> = services
         .chain(snapshot.pools.iter().filter_map(|pool| tls::pool::of_pool(pool, None).err()))
         .collect();
-    let nothing =
-        EngineConfig { services: Vec::new(), pools: Vec::new(), tables: Vec::new(), max_connections: 0 };
-    let tables = table_specs(&snapshot.tables, &nothing);
+    let tables = table_specs(&snapshot.tables, &no_config());
     let names: Vec<Name> = snapshot.pools.iter().map(|p| p.name.clone()).collect();
     let mut limits = Limits::default();
     let mut compiler = Compiler::new(&tables, &mut limits);

@@ -23,7 +23,7 @@ mod worker;
 use evenkeel_http::{h1, proxy_header, rdp};
 
 pub use challenge::{ChallengeAnswer, Challenges};
-pub use engine::{ApplyError, Engine, EngineOptions, PreparedEngine, check_files};
+pub use engine::{ApplyError, Engine, EngineOptions, PreparedEngine, check_files, unmatchable_lists};
 pub use file_error::FileError;
 pub use listen::{check_free, listen};
 pub use log::{LogHandle, host_name};

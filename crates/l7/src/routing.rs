@@ -11,7 +11,9 @@ use evenkeel_balance::{ConcurrencyLimit, RateLimit, Table};
 use evenkeel_files::{Stamp, stamp};
 use evenkeel_model::{Action, Name, RateRule, Secret, TableRule, VirtualService};
 use evenkeel_routes::{Loader, Resources};
-use evenkeel_rules::{Map, MapForm, NetworkSet, PatternSet, Template, read_networks, read_patterns};
+use evenkeel_rules::{
+    ListForm, Map, MapForm, NetworkSet, PatternSet, Template, read_networks, read_patterns,
+};
 
 use crate::auth::Users;
 use crate::file_error::FileError;
@@ -87,18 +89,33 @@ impl Limits {
 /// Lists and maps of files; what several routes name is read once.
 #[derive(Default)]
 pub struct ListFiles {
-    patterns: HashMap<(PathBuf, bool), Arc<PatternSet>>,
+    patterns: HashMap<(PathBuf, ListForm), Arc<PatternSet>>,
     networks: HashMap<PathBuf, Arc<NetworkSet>>,
     maps: HashMap<(PathBuf, MapForm), Arc<Map>>,
+    /// Lists with lines that nothing matches.
+    unmatchable: Vec<String>,
 }
 
 impl ListFiles {
-    pub fn patterns(&mut self, path: &Path, folds: bool) -> Result<Arc<PatternSet>, FileError> {
-        let key = (path.to_owned(), folds);
+    pub fn patterns(&mut self, path: &Path, form: ListForm) -> Result<Arc<PatternSet>, FileError> {
+        let key = (path.to_owned(), form);
         if let Some(known) = self.patterns.get(&key) {
             return Ok(known.clone());
         }
-        let set = Arc::new(read_patterns(&text(path)?, folds));
+        let (set, unmatchable) = read_patterns(&text(path)?, form);
+        // What stands there is not told: a file that was meant for something else may hold secrets.
+        if let (Some(line), Some(fetch)) = (unmatchable.first(), form.normal) {
+            let others = match unmatchable.len() - 1 {
+                0 => String::new(),
+                more => format!(", nor {more} other lines"),
+            };
+            let what =
+                evenkeel_rules::FUNCTIONS.iter().find(|f| f.fetch == fetch).map_or("value", |f| f.name);
+            let file = path.display();
+            self.unmatchable
+                .push(format!("{file}, line {line}: no {what} in the normal form matches it{others}"));
+        }
+        let set = Arc::new(set);
         self.patterns.insert(key, set.clone());
         Ok(set)
     }
@@ -146,6 +163,11 @@ impl<'a> Compiler<'a> {
         Compiler { tables, limits, lists: ListFiles::default(), files: RouteFiles::default() }
     }
 
+    /// What the files that were read say in vain.
+    pub fn unmatchable(&self) -> &[String] {
+        &self.lists.unmatchable
+    }
+
     pub fn compile(
         &mut self,
         service: &VirtualService,
@@ -161,9 +183,9 @@ impl<'a> Compiler<'a> {
 impl Loader<Live> for Compiler<'_> {
     type Error = FileError;
 
-    fn patterns(&mut self, file: &Path, folds: bool) -> Result<Arc<PatternSet>, FileError> {
+    fn patterns(&mut self, file: &Path, form: ListForm) -> Result<Arc<PatternSet>, FileError> {
         self.files.note(file);
-        self.lists.patterns(file, folds)
+        self.lists.patterns(file, form)
     }
 
     fn networks(&mut self, file: &Path) -> Result<Arc<NetworkSet>, FileError> {

@@ -11,8 +11,8 @@ use evenkeel_model::{
     Secret, VirtualService,
 };
 use evenkeel_rules::{
-    Expression, Fetch, FieldNames, FirstBytes, Map, MapForm, MapMatch, NetworkSet, PathGate, PatternSet,
-    Template, Wants, is_named, is_unclear_path,
+    Expression, Fetch, FieldNames, FirstBytes, ListForm, Map, MapForm, MapMatch, NetworkSet, PathGate,
+    PatternSet, Template, Wants, is_named, is_unclear_path,
 };
 
 use crate::changes::path_of;
@@ -39,8 +39,8 @@ pub trait Loader<R: Resources> {
     /// Why something cannot be used.
     type Error;
 
-    /// A list of patterns; `folds`: upper and lower case are the same.
-    fn patterns(&mut self, file: &Path, folds: bool) -> Result<Arc<PatternSet>, Self::Error>;
+    /// A list of patterns.
+    fn patterns(&mut self, file: &Path, form: ListForm) -> Result<Arc<PatternSet>, Self::Error>;
     /// A list of networks.
     fn networks(&mut self, file: &Path) -> Result<Arc<NetworkSet>, Self::Error>;
     /// A map from texts to texts, or a list.
@@ -519,7 +519,7 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
     fn condition(&mut self, parsed: &Expression) -> Result<Expression, L::Error> {
         let mut when = parsed.clone();
         let loader = std::cell::RefCell::new(&mut *self.loader);
-        when.load(&mut |path, folds| loader.borrow_mut().patterns(path, folds), &mut |path| {
+        when.load(&mut |path, form| loader.borrow_mut().patterns(path, form), &mut |path| {
             loader.borrow_mut().networks(path)
         })?;
         when.load_maps(&mut |file, matching| self.loader.map(file, matching))?;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use evenkeel_balance::{Counter, Figure};
 use evenkeel_model::{Action, Name, RateRule, Secret};
 use evenkeel_rules::{
-    Facts, Fetch, LocalTime, Map, MapForm, NetworkSet, PatternSet, Template, read_networks, read_patterns,
+    Facts, Fetch, ListForm, LocalTime, Map, MapForm, NetworkSet, PatternSet, Template, read_networks,
+    read_patterns,
 };
 
 use super::*;
@@ -29,6 +30,7 @@ struct Memory;
 fn file(path: &Path) -> Result<&'static str, String> {
     match path.to_str().unwrap_or("") {
         "/list" => Ok("/listed*\n"),
+        "/spellings" => Ok("/%69nternal/*\n/café\n/x/./y//other\n/no//*\n"),
         "/networks" => Ok("10.0.0.0/8\n"),
         "/map" => Ok("a.example other\n*.b.example main\n"),
         "/bad-map" => Ok("a.example nowhere\n"),
@@ -39,8 +41,8 @@ fn file(path: &Path) -> Result<&'static str, String> {
 impl Loader<Plain> for Memory {
     type Error = String;
 
-    fn patterns(&mut self, path: &Path, folds: bool) -> Result<Arc<PatternSet>, String> {
-        Ok(Arc::new(read_patterns(file(path)?, folds)))
+    fn patterns(&mut self, path: &Path, form: ListForm) -> Result<Arc<PatternSet>, String> {
+        Ok(Arc::new(read_patterns(file(path)?, form).0))
     }
 
     fn networks(&mut self, path: &Path) -> Result<Arc<NetworkSet>, String> {
@@ -501,6 +503,10 @@ fn conditions_ask_lists_tables_and_what_was_captured() {
     for (when, target, holds) in [
         ("path(\"@/list\")", "/listed/x", true),
         ("path(\"@/list\")", "/else", false),
+        ("path(\"@/spellings\")", "/internal/x", true),
+        ("path(\"@/spellings\")", "/%69nternal/./x", true),
+        ("path(\"@/spellings\")", "/caf%C3%A9", true),
+        ("path(\"@/spellings\")", "/x/y/other", true),
         ("source(\"@/networks\")", "/", true),
         ("rate(\"t\", \"requests\") == 3 && count(\"t\", \"requests\") == 7", "/", true),
         ("count(\"t\", \"current\") > 1", "/", false),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::Template;
 use crate::convert::MapLoader;
 use crate::fetch::{Fetch, NeedsHttp};
-use crate::pattern::{NetworkSet, PatternSet, glob_match};
+use crate::pattern::{ListForm, NetworkSet, PatternSet, glob_match};
+use crate::spelling::has_normal_form;
 
 /// A condition that was checked. Two are equal that are written alike.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ pub(crate) struct Test {
     pub fetch: Fetch,
     pub needs: NeedsHttp,
     pub folds: bool,
+    /// Patterns are brought into the normal form.
+    pub normal: bool,
     pub arguments: Vec<String>,
     /// What is asked, where it is a text with variables.
     pub template: Option<Template>,
@@ -112,7 +115,7 @@ pub trait Facts {
 }
 
 /// Reads a list of patterns; the flag says whether upper and lower case are the same.
-pub type PatternLoader<'a, E> = dyn FnMut(&Path, bool) -> Result<Arc<PatternSet>, E> + 'a;
+pub type PatternLoader<'a, E> = dyn FnMut(&Path, ListForm) -> Result<Arc<PatternSet>, E> + 'a;
 pub type NetworkLoader<'a, E> = dyn FnMut(&Path) -> Result<Arc<NetworkSet>, E> + 'a;
 
 /// What the stars and groups of a condition stood for.
@@ -370,8 +373,10 @@ impl Node {
             Node::Test(test) => {
                 match &mut test.check {
                     Check::Patterns { files, .. } => {
+                        let normal = test.normal && has_normal_form(test.fetch);
+                        let form = ListForm { folds: test.folds, normal: normal.then_some(test.fetch) };
                         for file in files {
-                            file.loaded = Some(patterns(&file.path, test.folds)?);
+                            file.loaded = Some(patterns(&file.path, form)?);
                         }
                     }
                     Check::Networks { files, .. } => {

@@ -57,7 +57,7 @@ pub use map::{Content, Map, MapError, MapForm, MapMatch};
 pub use names::FieldNames;
 pub use parse::{ParseError, check_regex};
 pub use path::{Parameters, is_unclear_path, normal_host, normal_path, writable_target};
-pub use pattern::{NetworkSet, PatternSet, is_named, is_named_alike, read_networks, read_patterns};
+pub use pattern::{ListForm, NetworkSet, PatternSet, is_named, is_named_alike, read_networks, read_patterns};
 pub use regular::{regex, regex_set};
 pub use template::Template;
 pub use uri::value_of;

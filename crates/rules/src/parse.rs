@@ -178,6 +178,7 @@ impl Parser<'_> {
             needs: if needs_http { NeedsHttp::Yes } else { function.needs },
             template,
             folds: function.folds,
+            normal: false,
             arguments,
             check,
         })

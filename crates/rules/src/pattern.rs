@@ -3,7 +3,18 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use crate::fetch::Fetch;
 use crate::gate::{Part, Texts};
+use crate::spelling::normal_pattern;
+
+/// How the patterns of a file are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ListForm {
+    /// Upper and lower case are the same.
+    pub folds: bool,
+    /// Patterns are brought into the normal form in which this is compared.
+    pub normal: Option<Fetch>,
+}
 
 /// Patterns with `*` for anything. Exact texts and those with one `*` at an end are found by
 /// hash, one look-up for each length that occurs; others are tried one after the other.
@@ -276,12 +287,23 @@ fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
     lines.filter(|(_, entry)| !entry.is_empty())
 }
 
-pub fn read_patterns(text: &str, folds: bool) -> PatternSet {
-    let mut set = PatternSet::new(folds);
+/// The patterns of a file, and the lines that no value in the normal form matches: they stay as they are.
+pub fn read_patterns(text: &str, form: ListForm) -> (PatternSet, Vec<usize>) {
+    let (mut set, mut unmatchable) = (PatternSet::new(form.folds), Vec::new());
     // Those that fold are names of hosts, or numbers to which this does nothing.
-    let host = |entry: &str| if folds && !entry.is_ascii() { crate::spelling::host(entry) } else { None };
-    entries(text).for_each(|(_, entry)| set.insert(host(entry).as_deref().unwrap_or(entry)));
-    set
+    let host =
+        |entry: &str| if form.folds && !entry.is_ascii() { crate::spelling::host(entry) } else { None };
+    for (line, entry) in entries(text) {
+        match form.normal.map(|fetch| normal_pattern(fetch, entry.to_owned())) {
+            Some(Ok(normal)) => set.insert(&normal),
+            Some(Err(_)) => {
+                unmatchable.push(line);
+                set.insert(entry);
+            }
+            None => set.insert(host(entry).as_deref().unwrap_or(entry)),
+        }
+    }
+    (set, unmatchable)
 }
 
 /// Networks, or the line of the first entry that is none. Entries are not told: a file that was

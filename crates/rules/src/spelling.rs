@@ -42,6 +42,7 @@ impl Node {
 impl Test {
     fn normalize(&mut self) {
         let fetch = self.fetch;
+        self.normal = true;
         let normal = |text: &str| normal_pattern(fetch, text.to_owned()).unwrap_or_else(|_| text.to_owned());
         let as_bytes = |text: &[u8]| Some(normal(std::str::from_utf8(text).ok()?).into_bytes().into());
         match &mut self.check {
@@ -59,7 +60,7 @@ impl Test {
 }
 
 /// The pattern as it is compared with what `fetch` says.
-fn normal_pattern(fetch: Fetch, pattern: String) -> Result<String, &'static str> {
+pub(crate) fn normal_pattern(fetch: Fetch, pattern: String) -> Result<String, &'static str> {
     match fetch {
         Fetch::Host => {
             if pattern.rsplit_once(':').is_some_and(|(host, port)| is_port(port) && !host.contains(':')) {
@@ -76,6 +77,11 @@ fn normal_pattern(fetch: Fetch, pattern: String) -> Result<String, &'static str>
 }
 
 const NO_HOST: &str = "no host name has these letters";
+
+/// Whether what it says has a normal form at all.
+pub(crate) fn has_normal_form(fetch: Fetch) -> bool {
+    matches!(fetch, Fetch::Host | Fetch::Sni | Fetch::Path | Fetch::Method | Fetch::Scheme)
+}
 
 fn is_port(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'*')

@@ -292,7 +292,7 @@ fn lists_of_a_hundred_thousand() {
     for i in 0..100_000 {
         text.push_str(&format!("h{i}.example.org\n*.d{i}.example.net # any of these\n"));
     }
-    let set = read_patterns(&text, true);
+    let (set, _) = read_patterns(&text, crate::ListForm { folds: true, normal: None });
     assert_eq!(set.len(), 200_000);
     assert!(set.matches(b"H99999.Example.org") && set.matches(b"a.b.d77.example.net"));
     assert!(!set.matches(b"h100000.example.org") && !set.matches(b"d77.example.net"));

@@ -33,7 +33,8 @@ pub fn check(file: &Path, json: bool) -> Outcome {
 }
 
 pub fn warn(snapshot: &evenkeel_model::Snapshot) {
-    for warning in evenkeel_config::warnings(snapshot) {
+    let lists = evenkeel_l7::unmatchable_lists(snapshot);
+    for warning in evenkeel_config::warnings(snapshot).into_iter().chain(lists) {
         eprintln!("warning: {warning}");
     }
 }
