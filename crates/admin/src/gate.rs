@@ -159,7 +159,7 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
         (refusal, place) => (place.and_then(Result::ok), refusal),
     };
     let (parts, body) = request.into_parts();
-    let (body, leftover) = leftover::lend(Coming::of(body));
+    let (body, leftover) = leftover::lend(Coming::of(body, still(&app, found.as_ref())));
     let mut request = HttpRequest::from_parts(parts, body);
     let response = match refusal {
         Some(refusal) => {
@@ -173,6 +173,13 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
             }
             explained(next.run(request).await).await
         }
+    };
+    let response = match known.as_ref().is_some_and(|who| !app.accounts.still(who, now_ms())) {
+        // A body that came to its end too late, not one who has logged out.
+        true if response.status().is_client_error() => {
+            Refused::new(FailureKind::Unknown, "the session, the token or its role has ended").into_response()
+        }
+        _ => response,
     };
     if response.status().is_client_error() {
         leftover.drain().await;
@@ -189,6 +196,12 @@ pub async fn guard(State((app, right)): State<(App, Right)>, request: HttpReques
         note_down(audit, who, failed, from, what, status).await;
     }
     response.map(|body| Going::of(body, under_way, place))
+}
+
+/// Whether whoever sent a request may still do what they might when its head came.
+fn still(app: &App, who: Option<&Who>) -> impl Fn() -> bool + Send + Sync + 'static {
+    let (accounts, who) = (app.accounts.clone(), who.cloned());
+    move || who.as_ref().is_none_or(|who| accounts.still(who, now_ms()))
 }
 
 /// Waits until the audit log has an entry, but not for a disk that hangs.

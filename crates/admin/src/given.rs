@@ -22,15 +22,19 @@ const PART: usize = 16 << 10;
 /// The body of a request.
 pub struct Coming {
     body: Body,
+    /// Whoever sent the head may still do what it asks for.
+    still: Box<dyn Fn() -> bool + Send + Sync>,
     until: Instant,
     silent: Duration,
     patience: Pin<Box<Sleep>>,
 }
 
 impl Coming {
-    pub fn of(body: Body) -> Body {
+    /// `still` is asked with each part: who is removed while a body comes does nothing by it any more.
+    pub fn of(body: Body, still: impl Fn() -> bool + Send + Sync + 'static) -> Body {
         let until = Instant::now() + WHOLE;
-        Body::new(Coming { body, until, silent: SILENT, patience: Box::pin(sleep(SILENT)) })
+        let still = Box::new(still);
+        Body::new(Coming { body, still, until, silent: SILENT, patience: Box::pin(sleep(SILENT)) })
     }
 }
 
@@ -43,6 +47,13 @@ impl HttpBody for Coming {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(_) if !(self.still)() => {
+                let ended = std::io::Error::new(
+                    std::io::ErrorKind::PermissionDenied,
+                    "the sender's rights have ended",
+                );
+                Poll::Ready(Some(Err(axum::Error::new(ended))))
+            }
             Poll::Ready(frame) => {
                 let next = (Instant::now() + self.silent).min(self.until);
                 self.patience.as_mut().reset(next);
@@ -164,7 +175,13 @@ mod tests {
     async fn a_body_that_stops_coming_is_an_error() {
         let silent = Duration::from_millis(20);
         let (until, patience) = (Instant::now() + WHOLE, Box::pin(sleep(silent)));
-        let mut body = Body::new(Coming { body: Body::new(Endless(0)), until, silent, patience });
+        let mut body = Body::new(Coming {
+            body: Body::new(Endless(0)),
+            still: Box::new(|| true),
+            until,
+            silent,
+            patience,
+        });
         let mut parts = 0;
         let error = loop {
             match std::future::poll_fn(|c| Pin::new(&mut body).poll_frame(c)).await.unwrap() {

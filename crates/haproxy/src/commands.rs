@@ -174,6 +174,9 @@ where
             return;
         }
         let text = String::from_utf8_lossy(&line).into_owned();
+        if is_of_http(&text) {
+            return;
+        }
         let mut out = String::new();
         let payload = match certificates::wants_payload(&text) {
             false => String::new(),
@@ -206,6 +209,15 @@ where
             return;
         }
     }
+}
+
+/// The first line of a request of HTTP: pages of other sites can have a browser send one, with `;prompt` in its
+/// path and commands in its body.
+pub(super) fn is_of_http(line: &str) -> bool {
+    let mut words = line.split_ascii_whitespace();
+    let method = words.next().unwrap_or("");
+    let is_method = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase());
+    is_method && words.next_back().is_some_and(|word| word.starts_with("HTTP/"))
 }
 
 /// Whether the client took the answer.

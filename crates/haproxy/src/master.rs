@@ -176,6 +176,9 @@ where
             return;
         }
         let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+        if commands::is_of_http(&text) {
+            return;
+        }
         let payload = match super::certificates::wants_payload(&text) {
             false => String::new(),
             // The worker knows its end by the empty line, too.

@@ -314,4 +314,14 @@ fn open_prompts_of_a_stats_socket_keep_nobody_out() {
         assert!(said.contains("Name:"), "{source}: {said:?}");
     }
     assert!(prompted(&mut person, "show info\n").is_some(), "who asks stays");
+    // A page of another site has a browser send this.
+    for line in ["POST /;prompt HTTP/1.1", "GET /;prompt HTTP/1.0", "PROPFIND ;prompt; HTTP/1.1"] {
+        let mut stream = connect_from("127.77.0.3", door);
+        let request =
+            format!("{line}\r\nHost: {door}\r\nContent-Type: text/plain\r\n\r\nshow info\nshow stat\n");
+        stream.write_all(request.as_bytes()).expect("it is sent");
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said);
+        assert!(said.is_empty(), "{line}: {}", String::from_utf8_lossy(&said));
+    }
 }

@@ -183,3 +183,129 @@ fn metrics_that_nobody_reads() {
         attack
     });
 }
+
+/// A session of a person, as the headers that a script sends.
+fn session_of(target: &Target, name: &str) -> Vec<String> {
+    let url = format!("https://{}/api/v1/login", target.place.at(9443));
+    let body = format!(r#"{{"name":"{name}","password":"correct horse battery"}}"#);
+    let json = "Content-Type: application/json";
+    let out = command("curl", &["-sk", "-m", "25", "-i", "-H", json, "-d", &body, &url]).out;
+    let cookie = out.lines().find_map(|l| l.strip_prefix("set-cookie: ")).expect("a cookie");
+    let csrf = out.split("\"csrf\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a word");
+    vec![format!("Cookie: {}", cookie.split(';').next().unwrap_or("")), format!("X-Evenkeel-Csrf: {csrf}")]
+}
+
+/// A request over TLS of which so many bytes of the body are sent.
+fn began(target: &Target, line: &str, headers: &[String], body: &str, sent: usize) -> Held {
+    let stream = connect_from("127.0.0.1", target.place.at(9443)).expect("it is connected");
+    let mut tls = over_tls(stream, b"http/1.1").expect("TLS");
+    let head = format!(
+        "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n\r\n",
+        body.len(),
+        headers.join("\r\n")
+    );
+    std::io::Write::write_all(&mut tls, head.as_bytes()).expect("the head is sent");
+    std::io::Write::write_all(&mut tls, &body.as_bytes()[..sent]).expect("a part is sent");
+    tls
+}
+
+type Held = StreamOwned<ClientConnection, TcpStream>;
+
+/// What comes until the connection ends, or nothing comes for a while.
+fn rest_of(tls: &mut Held) -> (String, bool) {
+    let (mut said, mut some) = (Vec::new(), [0; 4096]);
+    loop {
+        match std::io::Read::read(tls, &mut some) {
+            Ok(0) => return (String::from_utf8_lossy(&said).into_owned(), true),
+            Ok(count) => said.extend_from_slice(&some[..count]),
+            Err(why) => {
+                let ended =
+                    !matches!(why.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+                return (String::from_utf8_lossy(&said).into_owned(), ended);
+            }
+        }
+    }
+}
+
+#[test]
+fn who_loses_a_role_does_nothing_more_by_what_was_begun() {
+    if !require(&["curl"]) {
+        return;
+    }
+    let target = Target::start("hostile-removed", ADMIN, "");
+    let password = target.place.write("password", "correct horse battery\n");
+    let person = Person::new(&target);
+    let add = |name: &str, role: &str| {
+        let add = format!(
+            "EVENKEEL_SOCKET={} {} user add {name} --role {role} --password-stdin < {}",
+            target.evenkeel.socket().display(),
+            env!("CARGO_BIN_EXE_evenkeel"),
+            password.display()
+        );
+        command("sh", &["-c", &add]).code
+    };
+    for odd in ["..", ".", "", "a/b", "a%2fb", "a b", "ann\u{200b}", "\u{430}nn"] {
+        assert_ne!(add(&format!("'{odd}'"), "admin"), 0, "{odd:?} is a name");
+    }
+    assert_eq!(add("owner", "admin"), 0);
+    for (name, ends) in [
+        ("ann", vec!["user", "remove", "ann"]),
+        ("bob", vec!["user", "role", "bob", "viewer"]),
+        ("cat", vec!["user", "password", "cat"]),
+    ] {
+        assert_eq!(add(name, "admin"), 0);
+        let own = session_of(&target, name);
+        let evil = format!("evil{name}");
+        let user = format!(r#"{{"name":"{evil}","role":"admin","password":"correct horse battery"}}"#);
+        let token = format!(r#"{{"name":"{evil}","role":"admin"}}"#);
+        let mut held: Vec<(Held, &str, usize)> = Vec::new();
+        for sent in [0, 10, user.len() - 1] {
+            held.push((began(&target, "POST /api/v1/users", &own, &user, sent), &user, sent));
+        }
+        held.push((began(&target, "POST /api/v1/tokens", &own, &token, 3), &token, 3));
+        let mut live = began(&target, "GET /api/v1/live", &own, "", 0);
+        let mut logs = began(&target, "GET /api/v1/logs", &own, "", 0);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        match ends.contains(&"password") {
+            false => drop(target.evenkeel.ok(&ends)),
+            true => {
+                let change = format!(
+                    "EVENKEEL_SOCKET={} {} user password {name} --password-stdin < {}",
+                    target.evenkeel.socket().display(),
+                    env!("CARGO_BIN_EXE_evenkeel"),
+                    password.display()
+                );
+                assert_eq!(command("sh", &["-c", &change]).code, 0);
+            }
+        }
+        for (mut tls, body, sent) in held {
+            let _ = std::io::Write::write_all(&mut tls, &body.as_bytes()[sent..]);
+            let said = rest_of(&mut tls).0;
+            assert!(said.starts_with("HTTP/1.1 401"), "{name}, {sent} bytes before: {said}");
+        }
+        assert!(!target.evenkeel.ok(&["user", "list"]).contains(&evil), "{name} made a person");
+        assert!(!target.evenkeel.ok(&["token", "list"]).contains(&evil), "{name} made a token");
+        assert!(rest_of(&mut live).1, "{name} still sees states");
+        assert!(rest_of(&mut logs).1, "{name} still sees logs");
+        assert_eq!(
+            command(
+                "curl",
+                &[
+                    "-sk",
+                    "-o",
+                    "/dev/null",
+                    "-w",
+                    "%{http_code}",
+                    "-H",
+                    &own[0],
+                    "-H",
+                    &own[1],
+                    &format!("https://{}/api/v1/status", target.place.at(9443))
+                ]
+            )
+            .out,
+            "401"
+        );
+    }
+    person.works("after all");
+}
