@@ -15,10 +15,9 @@ use super::sockets::Door;
 use super::ssl;
 use super::statistics::{self, Selection, check_status, status_number};
 use super::stick_table;
+use super::talk;
 use evenkeel_admin::connected::Conversation;
 
-/// A line longer than this is no command.
-const LONGEST: u64 = 16_384;
 /// Clients at a time, of one door.
 const CLIENTS: usize = 64;
 /// Silence after which a client is let go.
@@ -169,18 +168,19 @@ where
     loop {
         let mut line = Vec::new();
         let idle = if session.prompt { IDLE_PERSON } else { IDLE };
-        let read = tokio::time::timeout(idle, (&mut reader).take(LONGEST).read_until(b'\n', &mut line)).await;
+        let read =
+            tokio::time::timeout(idle, (&mut reader).take(talk::LONGEST).read_until(b'\n', &mut line)).await;
         if !matches!(read, Ok(Ok(n)) if n > 0) {
             return;
         }
         let text = String::from_utf8_lossy(&line).into_owned();
-        if is_of_http(&text) {
+        if talk::is_of_http(&text) {
             return;
         }
         let mut out = String::new();
         let payload = match certificates::wants_payload(&text) {
             false => String::new(),
-            true => match payload(&mut reader, idle).await {
+            true => match talk::payload(&mut reader, idle).await {
                 Some(payload) => payload,
                 None => return,
             },
@@ -204,48 +204,9 @@ where
         }
         // Who does not read the answer keeps nobody out.
         drop(under_way);
-        if !give(&mut writer, out.as_bytes(), idle).await || session.ended || !session.prompt {
+        if !talk::give(&mut writer, out.as_bytes(), idle).await || session.ended || !session.prompt {
             let _ = writer.shutdown().await;
             return;
-        }
-    }
-}
-
-/// The first line of a request of HTTP: pages of other sites can have a browser send one, with `;prompt` in its
-/// path and commands in its body.
-pub(super) fn is_of_http(line: &str) -> bool {
-    let mut words = line.split_ascii_whitespace();
-    let method = words.next().unwrap_or("");
-    let is_method = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase());
-    is_method && words.next_back().is_some_and(|word| word.starts_with("HTTP/"))
-}
-
-/// Whether the client took the answer.
-pub(super) async fn give<W: AsyncWrite + Unpin>(
-    writer: &mut W,
-    answer: &[u8],
-    idle: std::time::Duration,
-) -> bool {
-    matches!(tokio::time::timeout(idle, writer.write_all(answer)).await, Ok(Ok(())))
-}
-
-/// What follows a command up to an empty line; nothing where it is too long or does not come.
-pub(super) async fn payload<R: AsyncRead + Unpin>(
-    reader: &mut BufReader<R>,
-    idle: std::time::Duration,
-) -> Option<String> {
-    let mut all = String::new();
-    loop {
-        let mut line = Vec::new();
-        let read = tokio::time::timeout(idle, reader.take(LONGEST).read_until(b'\n', &mut line)).await;
-        let count = read.ok()?.ok()?;
-        // The end of the stream is the end of it, too.
-        if count == 0 || line.trim_ascii().is_empty() {
-            return Some(all);
-        }
-        all.push_str(&String::from_utf8_lossy(&line));
-        if all.len() > certificates::PAYLOAD_AT_MOST {
-            return None;
         }
     }
 }

@@ -19,6 +19,7 @@ mod sockets;
 mod ssl;
 mod statistics;
 mod stick_table;
+mod talk;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

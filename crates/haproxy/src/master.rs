@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use evenkeel_admin::connected::Conversation;
 
 use super::sockets::Door;
-use super::{commands, process};
+use super::{process, talk};
 
 /// Silence after which a client is let go.
 const IDLE: Duration = Duration::from_secs(600);
@@ -176,13 +176,13 @@ where
             return;
         }
         let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
-        if commands::is_of_http(&text) {
+        if talk::is_of_http(&text) {
             return;
         }
         let payload = match super::certificates::wants_payload(&text) {
             false => String::new(),
             // The worker knows its end by the empty line, too.
-            true => match commands::payload(&mut reader, IDLE).await {
+            true => match talk::payload(&mut reader, IDLE).await {
                 Some(payload) => payload + "\n",
                 None => return,
             },
@@ -203,7 +203,7 @@ where
             out.extend_from_slice(format!("{name}> ").as_bytes());
         }
         drop(under_way);
-        if !commands::give(&mut writer, &out, IDLE).await || ended || !prompt {
+        if !talk::give(&mut writer, &out, IDLE).await || ended || !prompt {
             let _ = writer.shutdown().await;
             return;
         }
