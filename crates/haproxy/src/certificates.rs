@@ -77,6 +77,10 @@ pub async fn commit(known: &Known, file: &str) -> String {
         return format!("No ongoing transaction! !\nCan't commit {file}!\n");
     };
     if known.certificates.is_new(file) && !all(known).await.iter().any(|one| one.file == file) {
+        let written = known.certificates.with_new(|new| new.get(file).copied()) == Some(true);
+        if !written && is_there(file) {
+            return format!("{file}: {NOT_OURS}\nCan't commit {file}!\n");
+        }
         return match evenkeel_files::write_private(Path::new(file), pem.as_bytes()) {
             Ok(()) => {
                 known.certificates.with_new(|new| new.insert(file.to_owned(), true));
@@ -100,6 +104,13 @@ pub fn abort(known: &Known, file: &str) -> String {
     }
 }
 
+/// A key, or what another program has there, must not be replaced, nor removed by `del ssl cert` afterwards.
+const NOT_OURS: &str = "a file is there that the configuration does not name";
+
+fn is_there(file: &str) -> bool {
+    std::fs::symlink_metadata(file).is_ok()
+}
+
 /// `new ssl cert FILE`: room for a certificate that a list shall have. It is written with its commit.
 pub async fn new(known: &Known, file: &str) -> String {
     let refused = |why: &str| format!("Can't create a new certificate store!\n{why}\n");
@@ -109,6 +120,9 @@ pub async fn new(known: &Known, file: &str) -> String {
     }
     if !known.files.may_hold(Path::new(file), &used) {
         return refused(&format!("'{file}' lies in no folder that the configuration has certificates in"));
+    }
+    if is_there(file) {
+        return refused(&format!("{file}: {NOT_OURS}"));
     }
     known.certificates.with_new(|new| {
         if new.len() >= OPEN_AT_MOST {
