@@ -249,7 +249,7 @@ pub struct Happening {
 #[serde(rename_all = "kebab-case")]
 pub struct Certificate {
     pub file: String,
-    /// Who uses it: services, or `the web UI`.
+    /// Who uses it: services, `pool NAME` that shows it to real servers, or `the web UI`.
     pub used_by: Vec<String>,
     pub names: Vec<String>,
     pub issuer: String,

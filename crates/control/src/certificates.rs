@@ -15,7 +15,10 @@ use super::control::{Control, wall_ms};
 const DAY_MS: i64 = 86_400_000;
 
 /// What files held when they were last read, and of when they were.
-pub type Read = Mutex<HashMap<PathBuf, (Option<SystemTime>, api::Certificate)>>;
+pub type Read = Mutex<HashMap<PathBuf, (State, api::Certificate)>>;
+
+/// When a file was changed, and the version of what is held in its place.
+type State = (Option<SystemTime>, Option<u64>);
 
 impl Control {
     /// Files with certificates, and who uses them.
@@ -31,6 +34,15 @@ impl Control {
                     if !used_by.iter().any(|name| name == service.name.as_str()) {
                         used_by.push(service.name.as_str().to_owned());
                     }
+                }
+            }
+        }
+        for pool in &self.snapshot().pools {
+            for tls in pool.real_servers.iter().filter_map(|server| server.tls(pool)) {
+                let Some(file) = &tls.certificate else { continue };
+                let (used_by, name) = (files.entry(file.clone()).or_default(), format!("pool {}", pool.name));
+                if !used_by.contains(&name) {
+                    used_by.push(name);
                 }
             }
         }
@@ -50,8 +62,9 @@ impl Control {
         let before = std::mem::take(&mut *known);
         let mut all = Vec::new();
         for (file, used_by) in self.certificate_files() {
-            let changed = std::fs::metadata(&file).and_then(|m| m.modified()).ok();
-            let same = before.get(&file).filter(|(at, _)| changed.is_some() && *at == changed);
+            let modified = std::fs::metadata(&file).and_then(|m| m.modified()).ok();
+            let changed = (modified, evenkeel_files::held_version(&file));
+            let same = before.get(&file).filter(|(at, _)| changed != (None, None) && *at == changed);
             let mut one = same.map_or_else(|| describe(&file, used_by.clone()), |(_, one)| one.clone());
             known.insert(file.clone(), (changed, one.clone()));
             let path = file;
@@ -105,6 +118,7 @@ impl Control {
         let failed =
             |e: std::io::Error| Refused::new(FailureKind::Failed, format!("{}: {e}", file.display()));
         evenkeel_files::write_private(&file, pem.as_bytes()).map_err(failed)?;
+        evenkeel_files::hold(&file, None);
         info!(file = %file.display(), "certificate replaced");
         self.look_at_files();
         Ok(describe(&file, used_by))
@@ -118,7 +132,9 @@ fn days_left(not_after_ms: i64) -> i64 {
 fn files_in(path: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(path) else { return vec![path.to_owned()] };
     let mut files: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.is_file()).collect();
+    files.extend(evenkeel_files::held_in(path));
     files.sort();
+    files.dedup();
     files
 }
 
@@ -159,6 +175,11 @@ pub fn check_pem(text: &str) -> Result<(), String> {
         (1.., 1) => evenkeel_admin::tls(text, false).map(drop),
         _ => Ok(()),
     }
+}
+
+/// The certificate that a text begins with.
+pub fn described(file: &Path, pem: &[u8]) -> api::Certificate {
+    describe_text(file, pem, Vec::new())
 }
 
 fn describe_text(file: &Path, pem: &[u8], used_by: Vec<String>) -> api::Certificate {

@@ -55,6 +55,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel};
 use tracing::{error, info, warn};
 
+pub use certificates::described;
 pub use control::wall_ms;
 use control::{Control, Setup};
 pub use explain::offline as explain_offline;

@@ -85,7 +85,7 @@ pub struct RunTime {
     /// The place that the file gave it when its keys were set; none of a server that was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<String>,
-    /// One of the file that was taken away.
+    /// One of the file that was taken away; with keys, another one that was added in its place.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gone: bool,
     /// Keys of `[[pool.real-server]]`.
@@ -96,6 +96,13 @@ pub struct RunTime {
     pub until_ms: Option<u64>,
     #[serde(default)]
     pub by: String,
+}
+
+impl RunTime {
+    /// Of the name of one that was taken away.
+    pub fn is_another(&self) -> bool {
+        self.gone && !self.keys.is_empty()
+    }
 }
 
 /// What both nodes of a pair have of a text that was read.

@@ -56,15 +56,19 @@ impl RunTimeServers {
                     (**pool).clone()
                 });
                 if of.gone {
-                    settled.real_servers.retain(|s| s.name.as_str() != name);
-                    continue;
+                    if let Some(at) = settled.real_servers.iter().position(|s| s.name.as_str() == name) {
+                        taken.leave(&settled.real_servers.remove(at));
+                    }
+                    if !of.is_another() {
+                        continue;
+                    }
                 }
                 let Ok(server) = self.server(pool, key, name, of) else { continue };
                 let services = services.get(&pool.name).unwrap_or(&none);
                 let fits = service_problems(services, &server).is_empty();
                 match settled.real_servers.iter().position(|s| s.name == server.name) {
                     Some(at) if fits && of.over.is_some() => settled.real_servers[at] = server,
-                    None if fits && of.over.is_none() && taken.take(pool, &server) => {
+                    None if fits && (of.over.is_none() || of.gone) && taken.take(pool, &server) => {
                         settled.real_servers.push(server);
                     }
                     _ => {}
@@ -87,6 +91,7 @@ impl RunTimeServers {
             return known.server.clone();
         }
         let before = match of.over {
+            Some(_) if of.gone => None,
             Some(_) => match pool.real_server(name) {
                 Some(before) => Some(before),
                 None => return Err(vec![format!("the file has no real server {key}")]),
@@ -115,6 +120,12 @@ impl Taken {
             taken.cookies.insert(server.cookie().to_owned());
         }
         taken
+    }
+
+    /// A server that goes leaves all of it.
+    fn leave(&mut self, server: &RealServer) {
+        self.addresses.remove(&server.address);
+        self.cookies.remove(server.cookie());
     }
 
     /// Whether all of it was free.
@@ -205,7 +216,9 @@ impl Control {
         let pool = self.configured_pool(place)?;
         let pool_name = pool.name.as_str().to_owned();
         let taken = |why: String| Err(Refused::new(FailureKind::Invalid, why));
-        if pool.real_server(name).is_some() {
+        // One that was taken away leaves its name to another.
+        let gone = self.overrides.server(&pool_name, name).is_some_and(|of| of.gone && !of.is_another());
+        if pool.real_server(name).is_some() && !gone {
             return taken(format!(
                 "{pool_name} has a real server named {name} in the configuration's file: `evenkeel server set` changes it"
             ));
@@ -227,8 +240,8 @@ impl Control {
         }
         let until_ms = until(&keys)?;
         let of = RunTime {
-            over: None,
-            gone: false,
+            over: pool.real_server(name).map(|server| server.place()),
+            gone,
             keys: keys.keys,
             since_ms: wall_ms(),
             until_ms,
@@ -358,7 +371,7 @@ impl Control {
         api::RunTimeServer {
             pool: pool.to_owned(),
             name: name.to_owned(),
-            added: of.over.is_none(),
+            added: of.over.is_none() || of.is_another(),
             keys: of.keys.clone(),
             since_ms: of.since_ms,
             until_ms: of.until_ms,
@@ -419,6 +432,9 @@ impl Control {
             Ok(server) => {
                 let mut beside = (**pool).clone();
                 let others = self.snapshot.pool(&pool.name).into_iter().flat_map(|p| &p.real_servers);
+                if of.is_another() {
+                    beside.real_servers.retain(|s| s.name.as_str() != name);
+                }
                 beside.real_servers.extend(others.filter(|s| s.found_in.is_some()).cloned());
                 let services = services_by_pool(&self.configured);
                 let none = Vec::new();

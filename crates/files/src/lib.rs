@@ -2,6 +2,7 @@
 //! files that are whole or absent after a crash.
 //!
 //! In: a path and a limit, or a content. Out: what the file holds, or why not, without a word of its content.
+//! A content that is held in memory stands in for the file's (`hold`).
 //! Never: a FIFO, a device, a socket or a directory is opened or waited for; more than the limit
 //! is read; a disk that hangs is waited for without a bound.
 
@@ -10,10 +11,12 @@ use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+mod held;
 mod local;
 mod stamp;
 mod write;
 
+pub use held::{held, held_in, held_version, hold, is_file};
 pub use local::{connect_local, reach, stand_in};
 pub use stamp::{Stamp, stamp};
 pub use write::{Staged, at_disk, make_folder, remove, write_atomically, write_private};
@@ -32,8 +35,11 @@ pub fn read(path: &Path, at_most: u64) -> Result<Vec<u8>> {
     if path == Path::new("/dev/null") {
         return Ok(Vec::new());
     }
-    let file = open(path)?;
     let too_large = || Error::new(ErrorKind::FileTooLarge, format!("larger than {} MiB", at_most >> 20));
+    if let Some(held) = held(path) {
+        return if held.len() as u64 > at_most { Err(too_large()) } else { Ok(held.to_vec()) };
+    }
+    let file = open(path)?;
     let length = file.metadata()?.len();
     if length > at_most {
         return Err(too_large());

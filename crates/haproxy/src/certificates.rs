@@ -1,12 +1,13 @@
 //! `set`, `commit`, `abort`, `new`, `del` and `show ssl cert`: how hooks of acme.sh and certbot roll certificates. A new one is
-//! kept until it is committed, as HAProxy does; then it is checked with its key, written, and in use.
+//! kept until it is committed, and stands in for its file then until the process ends, as HAProxy's do.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use evenkeel_admin::Request;
 use evenkeel_api as api;
+use evenkeel_model::Snapshot;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -21,21 +22,33 @@ const OPEN_AT_MOST: usize = 64;
 #[derive(Default)]
 pub struct Transactions {
     open: Mutex<BTreeMap<String, String>>,
-    /// Those that `new ssl cert` has made: whether they are written.
-    new: Mutex<BTreeMap<String, bool>>,
+    /// Those that `new ssl cert` has made.
+    new: Mutex<BTreeSet<String>>,
+    /// Those that servers of the configuration are shown. HAProxy keeps them when their servers go.
+    of_servers: BTreeSet<String>,
 }
 
 impl Transactions {
+    pub fn of(snapshot: &Snapshot) -> Transactions {
+        let each = snapshot
+            .pools
+            .iter()
+            .flat_map(|pool| pool.real_servers.iter().filter_map(|server| server.tls(pool)));
+        let of_servers =
+            each.filter_map(|tls| tls.certificate.as_ref()).map(|file| file.display().to_string());
+        Transactions { of_servers: of_servers.collect(), ..Transactions::default() }
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, String>) -> T) -> T {
         act(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn with_new<T>(&self, act: impl FnOnce(&mut BTreeMap<String, bool>) -> T) -> T {
+    fn with_new<T>(&self, act: impl FnOnce(&mut BTreeSet<String>) -> T) -> T {
         act(&mut self.new.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn is_new(&self, file: &str) -> bool {
-        self.with_new(|new| new.contains_key(file))
+        self.of_servers.contains(file) || self.with_new(|new| new.contains(file))
     }
 }
 
@@ -72,28 +85,32 @@ pub async fn set(known: &Known, file: &str, pem: &str) -> String {
     })
 }
 
+/// Where a file is that a command names; some have no folder.
+pub fn place(file: &str) -> PathBuf {
+    std::path::absolute(file).unwrap_or_else(|_| PathBuf::from(file))
+}
+
+/// Puts a content in the place of a file's and has it used; what there was before stays where it cannot be.
+pub async fn hold(known: &Known, file: &str, content: &[u8]) -> Result<(), String> {
+    let place = place(file);
+    let before = evenkeel_files::hold(&place, Some(content.into()));
+    match known.ask(Request::ReadFiles).await {
+        Some(Ok(())) => Ok(()),
+        refused => {
+            evenkeel_files::hold(&place, before);
+            let _ = known.ask(Request::ReadFiles).await;
+            Err(refused.and_then(Result::err).unwrap_or_else(|| "the process stops".into()))
+        }
+    }
+}
+
 pub async fn commit(known: &Known, file: &str) -> String {
     let Some(pem) = known.certificates.with(|open| open.remove(file)) else {
         return format!("No ongoing transaction! !\nCan't commit {file}!\n");
     };
-    if known.certificates.is_new(file) && !all(known).await.iter().any(|one| one.file == file) {
-        let written = known.certificates.with_new(|new| new.get(file).copied()) == Some(true);
-        if !written && is_there(file) {
-            return format!("{file}: {NOT_OURS}\nCan't commit {file}!\n");
-        }
-        return match evenkeel_files::write_private(Path::new(file), pem.as_bytes()) {
-            Ok(()) => {
-                known.certificates.with_new(|new| new.insert(file.to_owned(), true));
-                format!("Committing {file}.\nSuccess!\n")
-            }
-            Err(error) => format!("{file}: {error}\nCan't commit {file}!\n"),
-        };
-    }
-    let name = file.to_owned();
-    match known.ask(|reply| Request::PutCertificate { name, pem, reply }).await {
-        Some(Ok(_)) => format!("Committing {file}.\nSuccess!\n"),
-        Some(Err(refused)) => format!("{}\nCan't commit {file}!\n", refused.failure.detail),
-        None => "the process stops\n".into(),
+    match hold(known, file, pem.as_bytes()).await {
+        Ok(()) => format!("Committing {file}.\nSuccess!\n"),
+        Err(why) => format!("{why}\nCan't commit {file}!\n"),
     }
 }
 
@@ -104,31 +121,18 @@ pub fn abort(known: &Known, file: &str) -> String {
     }
 }
 
-/// A key, or what another program has there, must not be replaced, nor removed by `del ssl cert` afterwards.
-const NOT_OURS: &str = "a file is there that the configuration does not name";
-
-fn is_there(file: &str) -> bool {
-    std::fs::symlink_metadata(file).is_ok()
-}
-
-/// `new ssl cert FILE`: room for a certificate that a list shall have. It is written with its commit.
+/// `new ssl cert FILE`: room for a certificate that a list or a server shall have.
 pub async fn new(known: &Known, file: &str) -> String {
     let refused = |why: &str| format!("Can't create a new certificate store!\n{why}\n");
     let used: Vec<String> = all(known).await.into_iter().map(|one| one.file).collect();
     if used.iter().any(|one| one == file) || known.certificates.is_new(file) {
         return refused(&format!("certificate '{file}' already exists!"));
     }
-    if !known.files.may_hold(Path::new(file), &used) {
-        return refused(&format!("'{file}' lies in no folder that the configuration has certificates in"));
-    }
-    if is_there(file) {
-        return refused(&format!("{file}: {NOT_OURS}"));
-    }
     known.certificates.with_new(|new| {
         if new.len() >= OPEN_AT_MOST {
             return refused("too many new ones: delete some");
         }
-        new.insert(file.to_owned(), false);
+        new.insert(file.to_owned());
         format!("New empty certificate store '{file}'!\n")
     })
 }
@@ -139,14 +143,17 @@ pub async fn delete(known: &Known, file: &str) -> String {
     if all(known).await.iter().any(|one| one.file == file) {
         return refused(format!("certificate '{file}' is in use, it can't be deleted!"));
     }
-    let Some(written) = known.certificates.with_new(|new| new.remove(file)) else {
+    if !known.certificates.with_new(|new| new.remove(file)) {
         return refused(format!("certificate '{file}' doesn't exist!"));
-    };
-    known.certificates.with(|open| open.remove(file));
-    match if written { std::fs::remove_file(file) } else { Ok(()) } {
-        Ok(()) => format!("Certificate '{file}' deleted!\n"),
-        Err(error) => refused(format!("{file}: {error}")),
     }
+    known.certificates.with(|open| open.remove(file));
+    evenkeel_files::hold(&place(file), None);
+    format!("Certificate '{file}' deleted!\n")
+}
+
+/// What a file holds, or what is held in its place.
+pub fn content(file: &str) -> Vec<u8> {
+    evenkeel_files::read(&place(file), evenkeel_files::PEM_AT_MOST).unwrap_or_default()
 }
 
 /// All files, or one with what is in it; `*FILE` is the one that waits for its commit.
@@ -155,23 +162,28 @@ pub async fn show(known: &Known, file: Option<&str>) -> String {
     let Some(file) = file else {
         let transactions: String = open.iter().map(|file| format!("# transaction\n*{file}\n")).collect();
         let mut names: Vec<String> = all(known).await.into_iter().map(|one| one.file).collect();
-        let new = known.certificates.with_new(|new| new.keys().cloned().collect::<Vec<_>>());
+        let new = known.certificates.with_new(|new| new.iter().cloned().collect::<Vec<_>>());
         let unused: Vec<String> = new.into_iter().filter(|file| !names.contains(file)).collect();
         names.extend(unused);
+        let kept: Vec<String> =
+            known.certificates.of_servers.iter().filter(|file| !names.contains(file)).cloned().collect();
+        names.extend(kept);
         let files: String = names.iter().map(|name| format!("{name}\n")).collect();
         return format!("{transactions}# filename\n{files}");
     };
     let plain = file.trim_start_matches('*');
-    let Some(one) = all(known).await.into_iter().find(|one| one.file == plain) else {
-        return "Can't display the certificate: Not found or the certificate is a bundle!\n".into();
+    let waits = known.certificates.with(|open| open.get(plain).cloned()).filter(|_| file.starts_with('*'));
+    let pem = waits.map(String::into_bytes).unwrap_or_else(|| content(plain));
+    let one = match all(known).await.into_iter().find(|one| one.file == plain) {
+        Some(one) => one,
+        None if known.certificates.is_new(plain) => evenkeel_control::described(Path::new(plain), &pem),
+        None => return "Can't display the certificate: Not found or the certificate is a bundle!\n".into(),
     };
     let time = |ms: i64| {
         let at = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
         at.strftime("%b %e %H:%M:%S %Y GMT").to_string()
     };
     let names: Vec<String> = one.names.iter().map(|name| format!("DNS:{name}")).collect();
-    let waits = known.certificates.with(|open| open.get(plain).cloned()).filter(|_| file.starts_with('*'));
-    let pem = waits.map(String::into_bytes).or_else(|| std::fs::read(plain).ok()).unwrap_or_default();
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem).flatten().collect();
     let leaf = chain.first().map_or(&[][..], |der| der);
     let asked = |name: &str| evenkeel_trust::field(leaf, name).unwrap_or_default();

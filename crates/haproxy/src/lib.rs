@@ -312,7 +312,7 @@ fn run(
     }
     let text = running.text.clone();
     let adopted = std::mem::take(&mut sockets.adopted);
-    let known = Arc::new(Known::new(running, snapshot.limits.max_connections, ssl::Files::of(&snapshot)));
+    let known = Arc::new(Known::new(running, &snapshot));
     let pidfile =
         arguments.pidfile.clone().or_else(|| known.running.process.pidfile.clone().map(PathBuf::from));
     // The master or the parent writes it for its children.

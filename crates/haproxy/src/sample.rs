@@ -146,16 +146,16 @@ pub struct Backend<'a> {
 }
 
 impl Known {
-    pub fn new(running: Running, max_connections: u32, files: super::ssl::Files) -> Known {
+    pub fn new(running: Running, snapshot: &evenkeel_model::Snapshot) -> Known {
         Known {
             maps: super::maps::Maps::of(&running.text),
             running,
             started: Instant::now(),
-            max_connections,
+            max_connections: snapshot.limits.max_connections,
             handle: OnceLock::new(),
             samples: Mutex::default(),
-            certificates: super::certificates::Transactions::default(),
-            files,
+            certificates: super::certificates::Transactions::of(snapshot),
+            files: super::ssl::Files::of(snapshot),
             added: super::servers::Added::default(),
         }
     }

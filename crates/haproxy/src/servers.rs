@@ -11,6 +11,7 @@ use evenkeel_api as api;
 use evenkeel_import::{Proxy, ProxyKind, Resolvers, Server};
 use serde_json::{Map, Value, json};
 
+use super::certificates::place;
 use super::commands::stopping;
 use super::sample::Known;
 
@@ -113,7 +114,7 @@ pub async fn add(known: &Known, words: &[&str]) -> String {
         Err(why) => return format!("{why}\n"),
     };
     let mut keys = keys;
-    keys.insert("address".into(), json!(place.strip_suffix(":0").unwrap_or(place)));
+    keys.insert("address".into(), json!(address_of(place)));
     let (service, own) = (proxy.pool.clone().unwrap_or_default(), new.own.clone());
     let keys = api::ServerKeys { expires: None, keys };
     let by = "stats socket".to_owned();
@@ -125,6 +126,15 @@ pub async fn add(known: &Known, words: &[&str]) -> String {
         Some(Err(refused)) => format!("{}\n", refused.failure.detail),
         None => stopping(),
     }
+}
+
+/// A socket of this machine is known by an address that stands for it.
+fn address_of(place: &str) -> String {
+    if ["/", "unix@", "abns@"].iter().any(|begin| place.starts_with(begin)) {
+        evenkeel_files::reach(place);
+        return evenkeel_files::stand_in(place).to_string();
+    }
+    place.strip_suffix(":0").unwrap_or(place).to_owned()
 }
 
 /// Servers that are added speak HTTP/1.
@@ -179,8 +189,8 @@ fn keys_of(options: &[&str], name: &str, new: &mut Server) -> Result<Map<String,
             "ssl" => drop(tls.entry("enabled").or_insert(json!(true))),
             "verify" => drop(tls.insert("verify".into(), json!(value() != "none"))),
             "verifyhost" => drop(tls.entry("sni").or_insert(json!(value()))),
-            "ca-file" => drop(tls.insert("ca".into(), json!(value()))),
-            "crt" => drop(tls.insert("certificate".into(), json!(value()))),
+            "ca-file" => drop(tls.insert("ca".into(), json!(place(value())))),
+            "crt" => drop(tls.insert("certificate".into(), json!(place(value())))),
             "sni" => {
                 let given = value();
                 let text = given.strip_prefix("str(").and_then(|rest| rest.strip_suffix(')'));

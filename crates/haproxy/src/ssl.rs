@@ -1,5 +1,5 @@
 //! Commands on lists of certificates, authorities and revocation lists: what hooks such as acme.sh's send besides
-//! `set ssl cert`. What HAProxy changes in memory alone is written to the files here, so that a restart keeps it.
+//! `set ssl cert`. All of it is in memory alone and stands in for the files until the process ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -28,11 +28,13 @@ pub struct Files {
     defaults: BTreeMap<String, BTreeSet<String>>,
     authorities: BTreeSet<String>,
     revocations: BTreeSet<String>,
+    /// Of those kinds, made by `new`.
+    new: Mutex<BTreeSet<(TrustFile, String)>>,
     open: Mutex<BTreeMap<String, String>>,
 }
 
 /// What a file of a command is.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum TrustFile {
     Authorities,
     Revocations,
@@ -84,21 +86,23 @@ impl Files {
         files
     }
 
-    /// Folders in which a new certificate may be made: those that lists lie in, and that are named themselves.
-    pub fn may_hold(&self, file: &Path, certificates: &[String]) -> bool {
-        let Some(folder) = file.parent() else { return false };
-        let known = self.lists.iter().chain(certificates).map(Path::new);
-        let plain = !file.components().any(|part| part == std::path::Component::ParentDir);
-        plain && known.into_iter().any(|path| path == folder || path.parent() == Some(folder))
-    }
-
     fn list(&self, name: &str) -> Option<&str> {
         let plain = |path: &str| path.trim_end_matches('/').to_owned();
         self.lists.iter().find(|known| plain(known) == plain(name)).map(String::as_str)
     }
 
-    fn of_kind(&self, kind: TrustFile) -> &BTreeSet<String> {
-        if kind == TrustFile::Authorities { &self.authorities } else { &self.revocations }
+    /// Those of the configuration, and those that `new` has made.
+    fn of_kind(&self, kind: TrustFile) -> BTreeSet<String> {
+        let named = if kind == TrustFile::Authorities { &self.authorities } else { &self.revocations };
+        let made = self.with_new(|new| {
+            let made = new.iter().filter(|(of, _)| *of == kind);
+            made.map(|(_, file)| file.clone()).collect::<Vec<_>>()
+        });
+        named.iter().cloned().chain(made).collect()
+    }
+
+    fn with_new<T>(&self, act: impl FnOnce(&mut BTreeSet<(TrustFile, String)>) -> T) -> T {
+        act(&mut self.new.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, String>) -> T) -> T {
@@ -117,6 +121,11 @@ pub async fn change(known: &Known, what: &str, words: &[&str], payload: &str) ->
     Some(done)
 }
 
+/// The text of a list, or what is held in its place.
+fn text_of(list: &str) -> std::io::Result<String> {
+    evenkeel_files::read_text(Path::new(list), evenkeel_files::LIST_AT_MOST)
+}
+
 async fn changed(known: &Known, what: &str, words: &[&str], payload: &str) -> Option<String> {
     Some(match (what, words) {
         ("set", ["cert", file]) => certificates::set(known, file, payload).await,
@@ -126,13 +135,17 @@ async fn changed(known: &Known, what: &str, words: &[&str], payload: &str) -> Op
         ("del", ["cert", file]) => certificates::delete(known, file).await,
         ("add" | "del", ["cert", ..]) => return None,
         (_, ["cert", ..]) => format!("'{what} ssl cert' expects a filename\n"),
-        ("add", ["crt-list", list, rest @ ..]) => add(known, list, rest, payload).unwrap_or_else(|why| why),
-        ("del", ["crt-list", list, entry]) => delete(known, list, entry).unwrap_or_else(|why| why),
+        ("add", ["crt-list", list, rest @ ..]) => {
+            add(known, list, rest, payload).await.unwrap_or_else(|why| why)
+        }
+        ("del", ["crt-list", list, entry]) => delete(known, list, entry).await.unwrap_or_else(|why| why),
         ("add" | "del", ["crt-list", ..]) => {
             format!("'{what} ssl crt-list' expects a filename and an entry\n")
         }
+        ("new", [word, file]) => new(known, TrustFile::of(word)?, file),
+        ("del", [word, file]) => remove(known, TrustFile::of(word)?, file).await,
         ("set", [word, file]) => set(known, TrustFile::of(word)?, file, payload),
-        ("commit", [word, file]) => commit(known, TrustFile::of(word)?, file),
+        ("commit", [word, file]) => commit(known, TrustFile::of(word)?, file).await,
         ("abort", [word, file]) => abort(known, TrustFile::of(word)?, file),
         _ => return None,
     })
@@ -150,8 +163,9 @@ pub async fn show(known: &Known, words: &[&str]) -> Option<String> {
                 open.keys().filter(|file| known.files.of_kind(kind).contains(*file)).cloned().collect()
             });
             let open: String = open.iter().map(|file| format!("# transaction\n*{file}\n")).collect();
-            let all = known.files.of_kind(kind).iter().map(|file| format!("{file}\n"));
-            format!("{open}# filename\n{}", all.collect::<String>())
+            let all = known.files.of_kind(kind);
+            let all: String = all.iter().map(|file| format!("{file}\n")).collect();
+            format!("{open}# filename\n{all}")
         }
         [word, file] => show_one(known, TrustFile::of(word)?, file),
         _ => return None,
@@ -165,7 +179,7 @@ fn entries(list: &str) -> Result<Vec<(usize, String)>, String> {
         let numbered = files.iter().enumerate().map(|(i, file)| (i + 1, file.display().to_string()));
         return Ok(numbered.collect());
     }
-    let text = std::fs::read_to_string(list).map_err(|e| format!("{list}: {e}\n"))?;
+    let text = text_of(list).map_err(|e| format!("{list}: {e}\n"))?;
     let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim().to_owned()));
     Ok(lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).collect())
 }
@@ -183,7 +197,7 @@ fn show_list(known: &Known, name: &str, numbers: bool) -> String {
     }
 }
 
-fn add(known: &Known, name: &str, rest: &[&str], payload: &str) -> Result<String, String> {
+async fn add(known: &Known, name: &str, rest: &[&str], payload: &str) -> Result<String, String> {
     let refused = |why: String| format!("Can't edit the crt-list: {why}\n");
     let lines: Vec<&str> = match rest {
         [] => payload.lines().map(str::trim).filter(|line| !line.is_empty()).collect(),
@@ -200,7 +214,7 @@ fn add(known: &Known, name: &str, rest: &[&str], payload: &str) -> Result<String
     }
     let file = line.split_whitespace().next().unwrap_or_default();
     let place = Path::new(list).parent().unwrap_or(Path::new("")).join(file);
-    let pem = std::fs::read_to_string(&place)
+    let pem = evenkeel_files::read_text(&place, evenkeel_files::PEM_AT_MOST)
         .map_err(|_| refused(format!("certificate '{file}' does not exist!")))?;
     evenkeel_admin::tls(&pem, false).map_err(|why| refused(format!("certificate '{file}': {why}")))?;
     if Path::new(list).is_dir() {
@@ -208,15 +222,14 @@ fn add(known: &Known, name: &str, rest: &[&str], payload: &str) -> Result<String
             return Err(refused(format!("'{list}' is a folder: the certificate must lie in it")));
         }
     } else {
-        let text = std::fs::read_to_string(list).map_err(|e| refused(e.to_string()))?;
+        let text = text_of(list).map_err(|e| refused(e.to_string()))?;
         let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-        evenkeel_files::write_atomically(Path::new(list), format!("{text}{end}{line}\n").as_bytes())
-            .map_err(|e| refused(format!("{list}: {e}")))?;
+        certificates::hold(known, list, format!("{text}{end}{line}\n").as_bytes()).await.map_err(refused)?;
     }
     Ok(format!("Inserting certificate '{file}' in crt-list '{list}'.\nSuccess!\n"))
 }
 
-fn delete(known: &Known, name: &str, entry: &str) -> Result<String, String> {
+async fn delete(known: &Known, name: &str, entry: &str) -> Result<String, String> {
     let refused = |why: &str| format!("Can't delete '{entry}' in crt-list '{name}': {why}\n");
     let list = known.files.list(name).ok_or_else(|| refused("the crt-list does not exist!"))?;
     if Path::new(list).is_dir() {
@@ -256,11 +269,10 @@ fn delete(known: &Known, name: &str, entry: &str) -> Result<String, String> {
             ));
         }
     };
-    let text = std::fs::read_to_string(list).map_err(|e| refused(&e.to_string()))?;
+    let text = text_of(list).map_err(|e| refused(&e.to_string()))?;
     let left = text.lines().enumerate().filter(|(i, _)| i + 1 != at);
     let left: String = left.map(|(_, line)| format!("{line}\n")).collect();
-    evenkeel_files::write_atomically(Path::new(list), left.as_bytes())
-        .map_err(|e| refused(&e.to_string()))?;
+    certificates::hold(known, list, left.as_bytes()).await.map_err(|why| refused(&why))?;
     Ok(format!("Entry '{file}' deleted in crtlist '{list}'!\n"))
 }
 
@@ -285,18 +297,56 @@ fn set(known: &Known, kind: TrustFile, file: &str, pem: &str) -> String {
     })
 }
 
+/// `new ssl ca-file` and `new ssl crl-file`: room for what a server or an entry of a list shall be held against.
+fn new(known: &Known, kind: TrustFile, file: &str) -> String {
+    let what = kind.words();
+    if known.files.of_kind(kind).contains(file) {
+        return format!("Can't create a new {what} file!\n{what} file '{file}' already exists!\n");
+    }
+    known.files.with_new(|new| match new.len() >= OPEN_AT_MOST {
+        true => format!("Can't create a new {what} file!\ntoo many new ones: delete some\n"),
+        false => {
+            new.insert((kind, file.to_owned()));
+            format!("New {what} file created '{file}'!\n")
+        }
+    })
+}
+
+/// Takes back what `new` has made.
+async fn remove(known: &Known, kind: TrustFile, file: &str) -> String {
+    let what = kind.words();
+    let refused = |why: &str| format!("Can't remove the {what} file: {why}\n");
+    let in_use = || refused(&format!("{what} file '{file}' is in use, it can't be deleted!"));
+    let is_new = known.files.with_new(|new| new.contains(&(kind, file.to_owned())));
+    match is_new {
+        true => {}
+        false if known.files.of_kind(kind).contains(file) => return in_use(),
+        false => return refused(&format!("{what} file '{file}' doesn't exist!")),
+    }
+    // Whoever needs it cannot do without.
+    let before = evenkeel_files::hold(&certificates::place(file), None);
+    if !matches!(known.ask(Request::ReadFiles).await, Some(Ok(()))) {
+        evenkeel_files::hold(&certificates::place(file), before);
+        let _ = known.ask(Request::ReadFiles).await;
+        return in_use();
+    }
+    known.files.with_new(|new| new.remove(&(kind, file.to_owned())));
+    known.files.with(|open| open.remove(file));
+    format!("{what} file '{file}' deleted!\n")
+}
+
 /// Takes what waits for a file of this kind.
 fn take(known: &Known, kind: TrustFile, file: &str) -> Option<String> {
     known.files.of_kind(kind).contains(file).then(|| known.files.with(|open| open.remove(file)))?
 }
 
-fn commit(known: &Known, kind: TrustFile, file: &str) -> String {
+async fn commit(known: &Known, kind: TrustFile, file: &str) -> String {
     let Some(pem) = take(known, kind, file) else {
         return format!("No ongoing transaction! !\nCan't commit {file}!\n");
     };
-    match evenkeel_files::write_atomically(Path::new(file), pem.as_bytes()) {
+    match certificates::hold(known, file, pem.as_bytes()).await {
         Ok(()) => format!("Committing {file}.\nSuccess!\n"),
-        Err(error) => format!("{file}: {error}\nCan't commit {file}!\n"),
+        Err(why) => format!("{why}\nCan't commit {file}!\n"),
     }
 }
 
@@ -315,7 +365,7 @@ fn show_one(known: &Known, kind: TrustFile, name: &str) -> String {
     }
     let text = match name.starts_with('*') {
         true => known.files.with(|open| open.get(file).cloned()).unwrap_or_default().into_bytes(),
-        false => std::fs::read(file).unwrap_or_default(),
+        false => certificates::content(file),
     };
     let mut out = format!("Filename: {name}\nStatus: Used\n");
     let wanted = if kind == TrustFile::Authorities { SectionKind::Certificate } else { SectionKind::Crl };
@@ -335,7 +385,12 @@ fn show_one(known: &Known, kind: TrustFile, name: &str) -> String {
                     asked("issuer"),
                 )
             }
-            TrustFile::Revocations => format!("Certificate Revocation List #{}:\n", i + 1),
+            TrustFile::Revocations => {
+                let issuer = CertificateRevocationList::from_der(&der);
+                let issuer = issuer
+                    .map_or_else(|_| String::new(), |(_, list)| evenkeel_trust::written_name(list.issuer()));
+                format!("Certificate Revocation List #{}:\nIssuer: {issuer}\n", i + 1)
+            }
         };
         out += &format!("\n{about}");
     }

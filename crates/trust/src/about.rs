@@ -20,8 +20,8 @@ pub fn field(der: &[u8], name: &str) -> Option<String> {
     Some(match name {
         "sha1" => hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der).as_ref()),
         "serial" => hex(serial(&parsed)),
-        "subject" => slashes(parsed.subject()),
-        "issuer" => slashes(parsed.issuer()),
+        "subject" => written_name(parsed.subject()),
+        "issuer" => written_name(parsed.issuer()),
         "not-before" => stamp(&parsed.validity().not_before),
         "not-after" => stamp(&parsed.validity().not_after),
         "signature-algorithm" => signature_algorithm(&parsed),
@@ -76,7 +76,7 @@ fn parts<'a>(name: &'a X509Name<'_>) -> impl Iterator<Item = (String, String)> +
 }
 
 /// `/C=FR/CN=a.example`
-fn slashes(name: &X509Name<'_>) -> String {
+pub fn written_name(name: &X509Name<'_>) -> String {
     parts(name).map(|(word, value)| format!("/{word}={value}")).collect()
 }
 

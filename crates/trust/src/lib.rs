@@ -23,7 +23,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-pub use about::field;
+pub use about::{field, written_name};
 pub use key::{has_key, shown};
 use version1::Listed;
 

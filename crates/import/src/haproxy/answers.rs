@@ -66,7 +66,7 @@ impl Proxy {
         draft: &mut Draft,
     ) -> Vec<Table> {
         let mut behind: Vec<(&Proxy, String)> = Vec::new();
-        if self.kind == SectionKind::Frontend {
+        if self.kind != SectionKind::Backend {
             for word in self.all("use_backend") {
                 for (word, chosen) in self.chosen_by_name(word, backends) {
                     let Ok(when) = word.condition(acls) else { continue };

@@ -8,7 +8,9 @@ impl Proxy {
     fn constants(&self, frontend: &str, of_answers: bool) -> Vec<(&'static str, String)> {
         let frontend = if frontend.is_empty() { &self.name } else { frontend };
         let mut all = vec![("fe_name", frontend.to_owned())];
-        let is_frontend = self.kind == SectionKind::Frontend;
+        // A `listen` is one as well where others answer.
+        let others = self.last("default_backend").is_some() || self.last("use_backend").is_some();
+        let is_frontend = self.kind == SectionKind::Frontend || others && self.kind == SectionKind::Listen;
         let one = || self.last("default_backend").filter(|_| self.last("use_backend").is_none());
         match is_frontend && of_answers {
             true => all.extend(one().map(|word| ("be_name", word.arg(1).to_owned()))),

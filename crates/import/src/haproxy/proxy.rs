@@ -614,7 +614,8 @@ impl Proxy {
 
     fn own_or_named(&self, service: &mut Service, draft: &mut Draft) {
         let named = self.last("default_backend").and_then(|w| w.words.get(1)).map(|n| name(n));
-        if self.kind == SectionKind::Listen && self.has_servers() {
+        // Where both are there the default backend has all requests, in HAProxy as well.
+        if self.kind == SectionKind::Listen && self.has_servers() && named.is_none() {
             let mut pool = self.pool(draft);
             let comments = std::mem::take(&mut pool.table.comments);
             service.table.comments.extend(comments.into_iter().skip(self.comments.len()));

@@ -37,8 +37,7 @@ impl Proxy {
             routes.extend(self.pass(pass, backends, acls, sees, draft));
         }
         // The default backend has its rules, too.
-        let target =
-            self.last("default_backend").map(|w| w.arg(1)).filter(|_| self.kind == SectionKind::Frontend);
+        let target = self.last("default_backend").map(|w| w.arg(1));
         match target.map(|name| (name, backends.get(name))) {
             Some((_, Some(backend))) => {
                 if backend.answers_have_rules(sees) {

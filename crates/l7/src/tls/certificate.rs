@@ -91,7 +91,7 @@ pub fn note(path: &Path, hasher: &mut DefaultHasher) {
     let about = std::fs::metadata(path).ok();
     let changed = about.as_ref().and_then(|m| m.modified().ok());
     let since = changed.and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
-    (path, about.map(|m| m.len()), since).hash(hasher);
+    (path, about.map(|m| m.len()), since, evenkeel_files::held_version(path)).hash(hasher);
 }
 
 /// The certificate that an authority has given. Until it is there, one that nobody vouches for.
@@ -110,7 +110,8 @@ pub fn load_managed(managed: &Managed, files: &mut Files<'_>) -> Result<Vec<Load
 /// key, as HAProxy names them: `FILE.ecdsa` and `FILE.rsa`.
 pub fn load(path: &Path, files: &mut Files<'_>) -> Result<Vec<Loaded>, FileError> {
     if !path.is_dir() {
-        let kinds: Vec<PathBuf> = by_kind(path).into_iter().filter(|file| file.is_file()).collect();
+        let kinds: Vec<PathBuf> =
+            by_kind(path).into_iter().filter(|file| evenkeel_files::is_file(file)).collect();
         if path.exists() || kinds.is_empty() {
             return files.load(path);
         }
@@ -132,7 +133,10 @@ pub fn load(path: &Path, files: &mut Files<'_>) -> Result<Vec<Loaded>, FileError
 pub fn files_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder)?;
     let mut found: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-    found.retain(|f| f.is_file() && matches!(f.extension().and_then(|e| e.to_str()), Some("pem" | "crt")));
+    found.extend(evenkeel_files::held_in(folder).into_iter().filter(|file| !file.exists()));
+    found.retain(|f| {
+        evenkeel_files::is_file(f) && matches!(f.extension().and_then(|e| e.to_str()), Some("pem" | "crt"))
+    });
     found.sort();
     Ok(found)
 }
@@ -304,7 +308,7 @@ fn by_kind(file: &Path) -> [PathBuf; 2] {
 /// `privkey.pem` in the same folder.
 fn key_beside(file: &Path) -> Result<Vec<PrivateKeyDer<'static>>, FileError> {
     for candidate in key_files(file) {
-        if candidate.is_file() && candidate != file {
+        if evenkeel_files::is_file(&candidate) && candidate != file {
             let keys = read_bundle(&candidate)?.keys;
             if !keys.is_empty() {
                 return Ok(keys);
