@@ -174,7 +174,7 @@ fn parsed(
     Template::parse(text).map_err(refuse).ok()
 }
 
-/// Tables that texts name and that are not there.
+/// Tables and pools that texts name and that are not there.
 pub fn check_tables(parsed: &Parsed, names: &Names, problems: &mut Vec<Problem>) {
     let mut texts: Vec<_> = parsed.templates.iter().collect();
     texts.sort_by_key(|(at, _)| **at);
@@ -182,6 +182,10 @@ pub fn check_tables(parsed: &Parsed, names: &Names, problems: &mut Vec<Problem>)
         for table in text.tables().into_iter().filter(|table| !names.tables.contains(*table)) {
             let problem = Problem::new(*at..*at + 1, format!("there is no table named {table}"));
             problems.push(problem.help(format!("add [[table]] with name = \"{table}\"")));
+        }
+        for pool in text.pools().into_iter().filter(|pool| !names.pools.contains(*pool)) {
+            let problem = Problem::new(*at..*at + 1, format!("there is no pool named {pool}"));
+            problems.push(problem.help(format!("add [[pool]] with name = \"{pool}\"")));
         }
     }
 }
@@ -232,7 +236,9 @@ impl<'a> Reader<'a, '_> {
                     self.problem(place(), message, "in mode \"http\" it is a request".into());
                     continue;
                 }
-                Fetch::ServersUp | Fetch::Connections | Fetch::Queued => ("pool", &self.names.pools),
+                Fetch::ServersUp | Fetch::Connections | Fetch::Queued | Fetch::ServerUp => {
+                    ("pool", &self.names.pools)
+                }
                 Fetch::Rate | Fetch::Count | Fetch::InTable => ("table", &self.names.tables),
                 _ => continue,
             };

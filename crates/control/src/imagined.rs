@@ -241,11 +241,15 @@ impl Source<InWords> for Imagined<'_> {
             Fetch::Port => Some(u64::from(self.asked.vip.port())),
             Fetch::SourcePort => Some(u64::from(self.asked.client.port())),
             Fetch::ContentLength => self.asked.header("content-length").map_or(Some(0), |l| l.parse().ok()),
-            Fetch::ServersUp | Fetch::Connections => {
+            Fetch::ServersUp | Fetch::Connections | Fetch::ServerUp | Fetch::ServerConnections => {
                 let named = |name: &Name| Some(name.as_str()) == arguments.first().map(String::as_str);
                 let pool = self.snapshot.pools.iter().find(|p| named(&p.name))?;
                 let servers = (self.known.servers)(pool);
+                let one =
+                    servers.iter().find(|s| arguments.get(1).is_some_and(|name| *s.server.name == **name));
                 Some(match fetch {
+                    Fetch::ServerUp => u64::from(one?.server.takes_new_clients()),
+                    Fetch::ServerConnections => u64::from(one?.server.connections),
                     Fetch::ServersUp => {
                         servers.iter().filter(|s| s.server.takes_new_clients()).count() as u64
                     }

@@ -18,6 +18,7 @@ mod keywords;
 mod leftovers;
 mod lexer;
 mod lines;
+mod load;
 pub mod logs;
 mod mail;
 pub mod manual;

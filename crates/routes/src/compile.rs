@@ -104,6 +104,15 @@ impl<R: Resources> Routes<R> {
     pub fn pool_number(&self, name: &str) -> Option<usize> {
         self.numbers.get(name).copied()
     }
+
+    /// The number of a pool, which gets one where it has none.
+    fn pool(&mut self, name: &Name) -> usize {
+        let Routes { pools, numbers, .. } = self;
+        *numbers.entry(name.clone()).or_insert_with(|| {
+            pools.push(name.clone());
+            pools.len() - 1
+        })
+    }
 }
 
 impl<R: Resources> Default for Routes<R> {
@@ -503,6 +512,9 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
                 captures |= text.has_captures();
                 self.routes.wants.join(text.wants());
                 text.load(&mut |file, matching| self.loader.map(file, matching))?;
+                for pool in self.known.iter().filter(|pool| text.pools().contains(&pool.as_str())) {
+                    self.routes.pool(pool);
+                }
                 for name in text.tables().into_iter().filter_map(|name| Name::new(name).ok()) {
                     self.table(&name)?;
                 }
@@ -529,9 +541,9 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
         for (fetch, arguments) in when.fetches() {
             let name = arguments.first().map_or("", String::as_str);
             match fetch {
-                Fetch::ServersUp | Fetch::Connections | Fetch::Queued => {
+                Fetch::ServersUp | Fetch::Connections | Fetch::Queued | Fetch::ServerUp => {
                     if let Some(pool) = self.known.iter().find(|p| p.as_str() == name) {
-                        self.pool(pool);
+                        self.routes.pool(pool);
                     }
                 }
                 Fetch::Rate | Fetch::Count | Fetch::InTable => {
@@ -547,11 +559,7 @@ impl<R: Resources, L: Loader<R>> Compiler<'_, R, L> {
 
     /// The number of a pool.
     fn pool(&mut self, name: &Name) -> usize {
-        let Routes { pools, numbers, .. } = &mut self.routes;
-        *numbers.entry(name.clone()).or_insert_with(|| {
-            pools.push(name.clone());
-            pools.len() - 1
-        })
+        self.routes.pool(name)
     }
 
     /// The number of a table.

@@ -485,7 +485,7 @@ impl Test {
                 Compare::More => number > *with,
                 Compare::AtLeast => number >= *with,
             }),
-            Check::Flag if self.fetch == Fetch::InTable => {
+            Check::Flag if matches!(self.fetch, Fetch::InTable | Fetch::ServerUp) => {
                 facts.number(self.fetch, &self.arguments).is_some_and(|there| there > 0)
             }
             Check::Flag => facts.flag(self.fetch),

@@ -59,6 +59,10 @@ pub enum Fetch {
     ServersUp,
     Connections,
     Queued,
+    /// Of one server of a pool.
+    ServerUp,
+    ServerConnections,
+    ServiceConnections,
     Rate,
     Count,
     /// Whether a table has an entry.
@@ -493,6 +497,25 @@ pub static FUNCTIONS: &[Function] = &[
         ),
         &["POOL"],
     ),
+    function(
+        "service-connections",
+        F::ServiceConnections,
+        Number,
+        No,
+        "Connections of clients that this service has now.",
+        r#"service-connections > 5000"#,
+    ),
+    with(
+        function(
+            "server-up",
+            F::ServerUp,
+            Flag,
+            No,
+            "A real server of a pool can take clients.",
+            r#"server-up("web", "web1")"#,
+        ),
+        &["POOL", "SERVER"],
+    ),
     with(
         function(
             "rate",
@@ -742,6 +765,10 @@ pub static VARIABLES: &[Variable] = &[
     Variable {
         name: "rate:TABLE,COUNTER",
         doc: "what the entry of a table counted in its period; `count:TABLE,COUNTER` in its life",
+    },
+    Variable {
+        name: "connections:POOL",
+        doc: "as the test of this name; `servers-up:POOL` and `queued:POOL` too, `server-connections:POOL,SERVER` of one real server, `service-connections` of this service",
     },
     Variable { name: "status", doc: "the status of the answer, in `answer-route`" },
     Variable {

@@ -37,7 +37,7 @@ enum Part {
     Number(Fetch),
     Flag(Fetch),
     Capture(usize),
-    /// What an entry of a table has counted: the table and the counter.
+    /// What an entry of a table has counted: the table and the counter. What a pool has now, or one of its servers.
     Counted(Fetch, Vec<String>),
     /// How many there are of a name: values of lists, or headers and cookies.
     Count {
@@ -104,12 +104,23 @@ impl Template {
 
     /// The tables whose entries it asks.
     pub fn tables(&self) -> Vec<&str> {
+        self.asked(&|fetch| matches!(fetch, Fetch::Rate | Fetch::Count))
+    }
+
+    /// The pools that it asks.
+    pub fn pools(&self) -> Vec<&str> {
+        self.asked(&|fetch| !matches!(fetch, Fetch::Rate | Fetch::Count))
+    }
+
+    fn asked(&self, which: &dyn Fn(Fetch) -> bool) -> Vec<&str> {
         let mut all = Vec::new();
         for part in &self.parts {
-            if let Part::Counted(_, arguments) = part.source() {
+            if let Part::Counted(fetch, arguments) = part.source()
+                && which(*fetch)
+            {
                 all.extend(arguments.first().map(String::as_str));
             }
-            part.inner().for_each(|text| all.extend(text.tables()));
+            part.inner().for_each(|text| all.extend(text.asked(which)));
         }
         all
     }
@@ -503,6 +514,16 @@ fn source(word: &str) -> Result<Part, ParseError> {
         let fetch = if kind == "rate" { Fetch::Rate } else { Fetch::Count };
         return Ok(Part::Counted(fetch, vec![table.trim().to_owned(), counter.to_owned()]));
     }
+    if let Some((kind, name)) = word.split_once(':')
+        && let Some(fetch) = of_pool(kind)
+    {
+        let arguments: Vec<String> = name.split(',').map(|word| word.trim().to_owned()).collect();
+        let wanted = if fetch == Fetch::ServerConnections { 2 } else { 1 };
+        return match arguments.len() == wanted && !arguments.iter().any(String::is_empty) {
+            true => Ok(Part::Counted(fetch, arguments)),
+            false => Err(unknown(word)),
+        };
+    }
     if let Some((kind, name)) = word.split_once(':') {
         let fetch = match kind {
             "header" => Fetch::Header,
@@ -581,6 +602,7 @@ fn source(word: &str) -> Result<Part, ParseError> {
         "port" => Part::Number(Fetch::Port),
         "source-port" => Part::Number(Fetch::SourcePort),
         "status" => Part::Number(Fetch::Status),
+        "service-connections" => Part::Number(Fetch::ServiceConnections),
         _ => {
             let kinds = [crate::fetch::FetchKind::Text, crate::fetch::FetchKind::Flag];
             let known = crate::FUNCTIONS.iter().find(|f| f.name == word && kinds.contains(&f.kind));
@@ -594,6 +616,17 @@ fn source(word: &str) -> Result<Part, ParseError> {
                 _ => return Err(unknown(word)),
             }
         }
+    })
+}
+
+/// What is asked of pools and servers by their names.
+fn of_pool(kind: &str) -> Option<Fetch> {
+    Some(match kind {
+        "servers-up" => Fetch::ServersUp,
+        "connections" => Fetch::Connections,
+        "queued" => Fetch::Queued,
+        "server-connections" => Fetch::ServerConnections,
+        _ => return None,
     })
 }
 

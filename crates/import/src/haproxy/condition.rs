@@ -170,6 +170,18 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
         }
         return numbers(&asked, &values);
     }
+    if let Some(figure) = counted.load(fetch) {
+        let figure = figure?;
+        let values: Vec<&str> =
+            words[1..].iter().map(String::as_str).filter(|w| !["-m", "int", "bool"].contains(w)).collect();
+        return match (figure.holds, values.as_slice()) {
+            (true, [] | ["1"]) => Ok(figure.test),
+            (true, ["0"]) => Ok(format!("!{}", figure.test)),
+            (true, _) => Err(format!("{fetch} holds, or does not: write it without a value")),
+            (false, []) => Ok(format!("{} > 0", figure.test)),
+            (false, values) => numbers(&figure.test, values),
+        };
+    }
     let parts = sample::chain(fetch);
     if parts.len() > 1 || ["var", "str", "int"].contains(&parts[0].0.as_str()) {
         return converted(fetch, &words[1..]);
@@ -285,15 +297,6 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
         ("ssl_fc", _) => return Ok("tls()".into()),
         ("ssl_fc_is_resumed", _) => return Ok("tls-resumed()".into()),
         ("ssl_c_used" | "ssl_fc_has_crt", _) => return Ok("client-cert()".into()),
-        ("nbsrv", _) if !argument.is_empty() => {
-            return numbers(&format!("servers-up({})", quoted(argument)), &values);
-        }
-        ("queue", _) if !argument.is_empty() => {
-            return numbers(&format!("queued({})", quoted(argument)), &values);
-        }
-        ("be_conn", _) if !argument.is_empty() => {
-            return numbers(&format!("connections({})", quoted(argument)), &values);
-        }
         ("http_auth", list) if !list.is_empty() => return Ok(super::access::test(argument, &[])),
         ("http_auth_group", list) if !list.is_empty() => return Ok(super::access::test(argument, &values)),
         ("always_true", _) => return Ok("source-port >= 0".into()),

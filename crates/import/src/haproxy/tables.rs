@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::bind::size;
 use super::proxy::{Proxy, Word};
 use super::run::StickTable;
-use super::sample;
+use super::{load, sample};
 use crate::draft::{Draft, Table};
 use crate::words::{duration, name, quoted};
 
@@ -282,7 +282,14 @@ impl Counted {
         if text.contains(",in_table") {
             return None;
         }
-        let (first, converters) = text.split_at(text.find("),").map_or(text.len(), |at| at + 1));
+        let end = text.find([',', '(']).filter(|at| text[*at..].starts_with(','));
+        let end = end.or_else(|| text.find("),").map(|at| at + 1));
+        let (first, converters) = text.split_at(end.unwrap_or(text.len()));
+        if let Some(Ok(figure)) = load::figure(first, &self.own)
+            && !figure.text.is_empty()
+        {
+            return Some(format!("counted({}){converters}", figure.text));
+        }
         if let Some(Ok(asked)) = self.asked(first) {
             return Some(counted(&asked) + converters);
         }
@@ -308,6 +315,11 @@ impl Counted {
         };
         let tracked = Counted { by_number: BTreeMap::from([("0".into(), table.to_owned())]), ..self.clone() };
         tracked.asked(&format!("sc_{what}(0)"))
+    }
+
+    /// What a proxy or a server has to do now, as what a condition asks.
+    pub fn load(&self, fetch: &str) -> Option<Result<load::Figure, String>> {
+        load::figure(fetch, &self.own)
     }
 
     /// `sc_http_req_rate(0)` and the like as what a condition asks; none where it is no such test.

@@ -79,7 +79,8 @@ pub fn kept(
         reused: match own {
             Some(own) => Some(own),
             None if may_reuse && shares => {
-                worker.take_idle(&lease.server, client.address, name.as_deref(), once)
+                let who = (client.address, client.may_ask_again());
+                worker.take_idle(&lease.server, who, name.as_deref(), once)
             }
             None => None,
         },

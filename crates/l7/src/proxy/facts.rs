@@ -222,6 +222,20 @@ impl Source<Live> for RequestFacts<'_> {
                 crate::h1::Framing::None => Some(0),
                 _ => None,
             },
+            Fetch::ServiceConnections => {
+                Some(self.view.spec.counters.sum(|counters| counters.current_connections.get()))
+            }
+            Fetch::ServerUp | Fetch::ServerConnections => {
+                let number = self.view.spec.routes.pool_number(arguments.first()?)?;
+                let pool = self.view.pools.get(number)?;
+                let at = pool.named(arguments.get(1)?)?;
+                Some(match fetch {
+                    Fetch::ServerUp => {
+                        u64::from(pool.balancer.borrow().servers().get(at)?.takes_new_clients())
+                    }
+                    _ => pool.server(at)?.all_current(),
+                })
+            }
             Fetch::ServersUp | Fetch::Connections | Fetch::Queued => {
                 let number = self.view.spec.routes.pool_number(arguments.first()?)?;
                 let pool = self.view.pools.get(number)?;

@@ -287,7 +287,11 @@ impl PoolRuntime {
 
     /// The server that a route names, if it takes clients that belong to it.
     pub fn chosen(&self, name: Option<&evenkeel_model::Name>) -> Option<usize> {
-        let name = name?.as_str();
+        self.named(name?.as_str())
+    }
+
+    /// The place of the server of a name.
+    pub fn named(&self, name: &str) -> Option<usize> {
         let (servers, by_name) = (self.servers.borrow(), self.by_name.borrow());
         let at = by_name.partition_point(|i| *servers[*i as usize].name < *name);
         by_name.get(at).map(|i| *i as usize).filter(|i| *servers[*i].name == *name)
