@@ -400,10 +400,10 @@ impl Test {
     fn any(&self, facts: &dyn Facts, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         match &self.template {
             Some(template) => {
-                let mut text = Vec::new();
-                let there = template.fill(facts, &Captures::default(), &mut text);
                 let asks_presence = self.fetch == Fetch::Present;
-                (if asks_presence { there } else { !text.is_empty() }) && test(&text)
+                template.any(facts, &mut |text, there| {
+                    (if asks_presence { there } else { !text.is_empty() }) && test(text)
+                })
             }
             None => match self.fetch.list() {
                 Some(header) => facts.texts(header, self.name(), &mut |list| values(list).any(&mut *test)),
@@ -414,28 +414,21 @@ impl Test {
 
     /// Whether a number holds; of a list each is asked. One below 0 is none.
     fn any_number(&self, facts: &dyn Facts, test: &mut dyn FnMut(u64) -> bool) -> bool {
+        if let Some(template) = &self.template {
+            let number = |text: &[u8]| std::str::from_utf8(text).ok()?.trim().parse::<u64>().ok();
+            return template.any(facts, &mut |text, _| number(text).is_some_and(&mut *test));
+        }
         if self.fetch != Fetch::HeaderNumber {
-            return self.number(facts).is_some_and(test);
+            return facts.number(self.fetch, &self.arguments).is_some_and(test);
         }
         let number = |value: &[u8]| u64::try_from(crate::number::leading(value)).ok();
         self.any(facts, &mut |value| !value.is_empty() && number(value).is_some_and(&mut *test))
     }
 
-    fn number(&self, facts: &dyn Facts) -> Option<u64> {
-        let Some(template) = &self.template else { return facts.number(self.fetch, &self.arguments) };
-        let mut text = Vec::new();
-        template.render(facts, &Captures::default(), &mut text);
-        std::str::from_utf8(&text).ok()?.trim().parse().ok()
-    }
-
-    fn address(&self, facts: &dyn Facts) -> Option<IpAddr> {
-        let Some(template) = &self.template else { return facts.address(self.fetch) };
-        let mut text = Vec::new();
-        template.render(facts, &Captures::default(), &mut text);
-        let text = std::str::from_utf8(&text).ok()?.trim();
-        let with_port = || Some(text.parse::<std::net::SocketAddr>().ok()?.ip());
-        let address = text.trim_matches(['[', ']']).parse::<IpAddr>().ok().or_else(with_port)?;
-        Some(address.to_canonical())
+    /// Whether an address holds; of several values each is asked.
+    fn any_address(&self, facts: &dyn Facts, test: &mut dyn FnMut(IpAddr) -> bool) -> bool {
+        let Some(template) = &self.template else { return facts.address(self.fetch).is_some_and(test) };
+        template.any(facts, &mut |text, _| address_in(text).is_some_and(&mut *test))
     }
 
     fn holds(&self, facts: &dyn Facts, captures: &mut Captures) -> bool {
@@ -451,7 +444,7 @@ impl Test {
                 set.matches(value)
                     || files.iter().any(|f| f.loaded.as_ref().is_some_and(|l| l.matches(value)))
             }),
-            Check::Networks { set, files } => self.address(facts).is_some_and(|address| {
+            Check::Networks { set, files } => self.any_address(facts, &mut |address| {
                 set.contains(address)
                     || files.iter().any(|f| f.loaded.as_ref().is_some_and(|l| l.contains(address)))
             }),
@@ -496,6 +489,14 @@ impl Test {
             Check::Weekdays(mask) => mask >> facts.local_time().weekday & 1 == 1,
         }
     }
+}
+
+/// The address that a text is, with or without a port.
+fn address_in(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    let with_port = || Some(text.parse::<std::net::SocketAddr>().ok()?.ip());
+    let address = text.trim_matches(['[', ']']).parse::<IpAddr>().ok().or_else(with_port)?;
+    Some(address.to_canonical())
 }
 
 /// The values of a list; a comma in quotes is none between them.

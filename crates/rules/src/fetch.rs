@@ -733,7 +733,7 @@ pub static VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "header-value:NAME,N",
-        doc: "a value of the lists that headers of a name are, from 1, or from -1 (also without a number) at the end; `header-line:NAME,N` one of the headers, `answer-header-value` and `answer-header-line` of an answer",
+        doc: "a value of the lists that headers of a name are, from 1, or from -1 (also without a number) at the end, or `each` in a condition, which holds where it does of one; `header-line:NAME,N` one of the headers, `answer-header-value` and `answer-header-line` of an answer",
     },
     Variable {
         name: "header-count:NAME",

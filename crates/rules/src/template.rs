@@ -45,7 +45,7 @@ enum Part {
         name: Box<str>,
         listed: bool,
     },
-    /// One of several, counted from 1, or from the end below 0.
+    /// One of several, counted from 1, or from the end below 0. A condition asks each where it is 0.
     Nth {
         fetch: Fetch,
         name: Box<str>,
@@ -94,6 +94,27 @@ impl Template {
             there &= part.render(facts, captures, out);
         }
         there
+    }
+
+    /// Renders it for a test, with whether all was there: once, or of several values (`each`) each until one will
+    /// do.
+    pub fn any(&self, facts: &dyn Facts, test: &mut dyn FnMut(&[u8], bool) -> bool) -> bool {
+        let (captures, mut text) = (Captures::default(), Vec::new());
+        let (part, converters) = match self.parts.as_slice() {
+            [Part::Converted(source, converters)] => (&**source, converters.as_slice()),
+            [part] => (part, &[][..]),
+            _ => (&Part::Uuid, &[][..]),
+        };
+        if let Part::Nth { fetch, name, listed, at: 0 } = part {
+            return each_value(facts, (*fetch, name), *listed, &mut |value| {
+                text.clear();
+                text.extend_from_slice(value);
+                let there = converted(converters, facts, &captures, (&mut text, 0), true);
+                test(&text, there)
+            });
+        }
+        let there = self.fill(facts, &captures, &mut text);
+        test(&text, there)
     }
 
     /// Renders what goes to a client, a server or a log: its path keeps the parameters of its segments,
@@ -299,14 +320,8 @@ impl Part {
                 return nth(facts, (*fetch, name), *listed, *at, out);
             }
             Part::Converted(source, converters) => {
-                let mut there = source.render(facts, captures, out);
-                for converter in converters {
-                    if !there && matches!(converter, Converter::Present) {
-                        break;
-                    }
-                    there = converter.apply(facts, captures, out, start, there);
-                }
-                return there;
+                let there = source.render(facts, captures, out);
+                return converted(converters, facts, captures, (out, start), there);
             }
         }
         true
@@ -467,8 +482,26 @@ fn each_value(
     })
 }
 
+/// What converters make of the end of a text; whether there is anything.
+fn converted(
+    converters: &[Converter],
+    facts: &dyn Facts,
+    captures: &Captures,
+    (out, start): (&mut Vec<u8>, usize),
+    mut there: bool,
+) -> bool {
+    for converter in converters {
+        if !there && matches!(converter, Converter::Present) {
+            break;
+        }
+        there = converter.apply(facts, captures, out, start, there);
+    }
+    there
+}
+
 /// Writes one of several, counted from 1, or from the end below 0.
 fn nth(facts: &dyn Facts, of: (Fetch, &str), listed: bool, at: i64, out: &mut Vec<u8>) -> bool {
+    let at = if at == 0 { -1 } else { at };
     let mut wanted = at.unsigned_abs();
     if at < 0 {
         let mut count = 0u64;
@@ -564,7 +597,7 @@ fn source(word: &str) -> Result<Part, ParseError> {
             Some((name, at)) if kind.ends_with("-value") || kind.ends_with("-line") => (name, at.trim()),
             _ => (name, "-1"),
         };
-        let at = at.parse::<i64>().ok().filter(|at| *at != 0);
+        let at = if at == "each" { Some(0) } else { at.parse::<i64>().ok().filter(|at| *at != 0) };
         let at =
             at.ok_or_else(|| ParseError::at(0..0, "values are counted from 1, or from -1 at the end"))?;
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~[]".contains(&b);

@@ -221,10 +221,10 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
     let of_many = every && !host && ["hdr", "fhdr", "res.hdr", "res.fhdr", "shdr"].contains(&name);
     let unfolded = folds && (exact || !host);
     if !files.is_empty() && (unfolded || !["", "str", "ip"].contains(&kind)) {
-        if of_many {
-            return Err(format!("one of its values is asked: {name}({argument},-1) for the last"));
-        }
-        let text = sample::template(&without_method(fetch))?;
+        let text = match of_many {
+            true => sample::each(&without_method(fetch), name.ends_with("fhdr"))?,
+            false => sample::template(&without_method(fetch))?,
+        };
         return listed(&text, kind, folds, &files, &values);
     }
     values.extend(files.iter().map(String::as_str));
@@ -396,15 +396,16 @@ fn listed(text: &str, kind: &str, folds: bool, files: &[String], values: &[&str]
 
 /// A test of a sample with converters, or of a variable.
 fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
-    if let Some(each) = each_value(fetch, words) {
-        return each;
-    }
     // Nothing is what two texts that are the same differ by.
     let same = sample::chain(fetch).last().is_some_and(|(name, _)| name == "strcmp");
     if same && words.iter().map(String::as_str).ne(["eq", "0"]) {
         return Err("strcmp is compared with `eq 0` alone".into());
     }
-    let template = sample::template(&fetch.replace(",strcmp(", ",secure_memcmp("))?;
+    let plain = fetch.replace(",strcmp(", ",secure_memcmp(");
+    let template = match is_list(fetch) {
+        true => sample::each(&plain, false)?,
+        false => sample::template(&plain)?,
+    };
     let is_test = sample::chain(fetch).last().is_some_and(|(name, _)| name == "secure_memcmp");
     if same || is_test && words.is_empty() {
         return Ok(format!("text({}, \"1\")", quoted(&template)));
@@ -460,32 +461,13 @@ fn converted(fetch: &str, words: &[String]) -> Result<String, String> {
     compared(("text", Some(&template)), kind, folds, &values)
 }
 
-/// Converters of a list of values: each of them is asked, which `lower` and `upper` alone do not change.
-fn each_value(fetch: &str, words: &[String]) -> Option<Result<String, String>> {
+/// The values of a list of them, with converters: each is asked.
+fn is_list(fetch: &str) -> bool {
     let parts = sample::chain(fetch);
-    let (name, argument) = parts.first()?;
-    let list = ["hdr", "req.hdr", "res.hdr", "shdr"].contains(&name.as_str());
+    let Some((name, argument)) = parts.first() else { return false };
+    let list = ["hdr", "req.hdr", "res.hdr", "shdr", "hdr_ip", "req.hdr_ip"].contains(&name.as_str());
     let argument = argument.as_deref().unwrap_or("");
-    if !list || argument.contains(',') || argument.eq_ignore_ascii_case("host") {
-        return None;
-    }
-    let folds = |part: &(String, Option<String>)| ["lower", "upper"].contains(&part.0.as_str());
-    if !parts[1..].iter().all(folds) {
-        return Some(Err(format!("one of its values is asked: {name}({argument},-1) for the last")));
-    }
-    let upper = parts.last().is_some_and(|(name, _)| name == "upper");
-    let file = words.iter().any(|word| word == "-f");
-    // What is in the other case matches nothing.
-    let same = |word: &String| {
-        let flag = word.starts_with('-');
-        flag || *word == if upper { word.to_uppercase() } else { word.to_lowercase() }
-    };
-    if file || !words.iter().all(same) {
-        return Some(Err(format!("its values are compared with -i: {name}({argument}) -i")));
-    }
-    let all = [format!("{name}({argument})"), "-i".to_owned()];
-    let all: Vec<String> = all.into_iter().chain(words.iter().cloned()).collect();
-    Some(criterion(&all, &Counted::default(), true))
+    list && !argument.contains(',') && !argument.eq_ignore_ascii_case("host")
 }
 
 /// How many bytes a text has, as a regular expression; nothing holds of a text that is not there.

@@ -88,13 +88,17 @@ fn arguments(text: Option<&str>) -> Vec<String> {
     let Some(text) = text else { return Vec::new() };
     let mut all = vec![String::new()];
     let mut quote = None;
-    let mut chars = text.chars();
+    let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         let last = all.len() - 1;
         match c {
             '"' | '\'' if quote == Some(c) => quote = None,
             '"' | '\'' if quote.is_none() => quote = Some(c),
-            '\\' if quote != Some('\'') => all[last].extend(chars.next()),
+            // Another one is a part of an expression, such as `\d` or `\1`.
+            '\\' if quote != Some('\'') => {
+                let escaped = chars.next_if(|next| "\\\"' ".contains(*next));
+                all[last].push(escaped.unwrap_or('\\'));
+            }
             ',' if quote.is_none() => all.push(String::new()),
             c => all[last].push(c),
         }
@@ -386,6 +390,21 @@ fn occurrence_of(text: &str) -> Result<i64, String> {
             Ok(at) => Ok(at),
         },
     }
+}
+
+/// A sample of several values, of which a condition asks each: of headers those in lists, or whole lines.
+pub fn each(text: &str, lines: bool) -> Result<String, String> {
+    let template = template(text)?;
+    let (begin, rest) = template.split_once([',', '|', '}']).unwrap_or((&template, ""));
+    let at = begin.len();
+    let name = begin.split_once(':').map_or("", |(_, name)| name);
+    let of_answer = begin.starts_with("{answer") || begin.starts_with("{last-answer");
+    let kind = if lines { "header-line" } else { "header-value" };
+    let rest = match template.as_bytes().get(at) {
+        Some(b',') => rest.strip_prefix("-1").unwrap_or(rest).to_owned(),
+        _ => template[at..].to_owned(),
+    };
+    Ok(format!("{{{}{kind}:{name},each{rest}", if of_answer { "answer-" } else { "" }))
 }
 
 /// When a sample has a value; empty where it always has one. Without one HAProxy leaves a variable as it
@@ -743,7 +762,9 @@ mod tests {
         check("%[path,field(2,/)]-%ci", "{path|field(2,\"/\")}-{source}");
         check("%[str(a b),base64]", "{\"a b\"|base64}");
         check("%[src,ipmask(24,64)]", "{source|network(24,64)}");
-        check("%[path,regsub(^/(.)/,/x\\1,g)]", "{path|replace(\"^/(.)/\",\"/x1\",all)}");
+        check("%[path,regsub(^/(.)/,/x\\1,g)]", "{path|replace(\"^/(.)/\",\"/x${1}\",all)}");
+        check("%[path,regsub(\\d+\\.,)]", r#"{path|replace("\\d+\\.","")}"#);
+        check("%[path,regsub(\"\\\\d\",x)]", r#"{path|replace("\\d","x")}"#);
         check("%[path,regsub('^/(.)','\\1')]", "{path|replace(\"^/(.)\",\"${1}\")}");
         check("%[path,hmac(sha256,a2V5)]", "{path|hmac(sha256,\"hex:6b6579\")}");
         check("%[path,map_beg(/m,/x)]", "{path|map(\"/m\",begin,\"/x\")}");
