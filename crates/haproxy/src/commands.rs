@@ -212,7 +212,7 @@ where
 }
 
 /// Commands are separated by `;`, unless it is escaped.
-fn split_commands(line: &str) -> Vec<String> {
+pub fn split_commands(line: &str) -> Vec<String> {
     let mut commands = vec![String::new()];
     let mut chars = line.chars();
     while let Some(c) = chars.next() {

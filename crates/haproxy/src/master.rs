@@ -139,7 +139,8 @@ enum Part {
 /// `@1; show info; show stat`: from a name on, commands are for that process. `bound` stays for later lines.
 fn parts(line: &str, bound: &mut Option<String>) -> Vec<Part> {
     let mut out: Vec<Part> = Vec::new();
-    for command in line.split(';').map(str::trim) {
+    for command in commands::split_commands(line) {
+        let command = command.trim();
         let (mut to, mut text) = (bound.clone(), command);
         if let Some(rest) = command.strip_prefix('@') {
             let (name, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));

@@ -239,7 +239,7 @@ impl Request {
         match hosts {
             0 if self.version_11 && !self.wide => return Err(Malformed::MissingHost),
             0 => {}
-            1 if valid_host(self.host.of(head)) => {}
+            1 if valid_host(self.host.of(head)) || self.wide && is_like_host(self.host.of(head)) => {}
             _ => return Err(Malformed::Host),
         }
         self.keep_alive = !ends && if self.version_11 { !close } else { keep && !close };
@@ -589,6 +589,11 @@ fn valid_host(host: &[u8]) -> bool {
         _ => b.is_ascii_alphanumeric() || b"-._~%!$&'()*+=[]".contains(b),
     };
     good_port && name.iter().all(plain) && (port.is_empty() || !name.is_empty())
+}
+
+/// What HAProxy takes for a host besides: names and ports of the signs that those have, in any order.
+fn is_like_host(host: &[u8]) -> bool {
+    host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~:".contains(b))
 }
 
 /// The name of a scheme (RFC 3986 section 3.1).
