@@ -534,7 +534,9 @@ impl Session<'_> {
             }
             let proxy = self.known.running.proxies.iter().find(|p| p.name == *name);
             let key = words.iter().position(|w| *w == "key").and_then(|at| words.get(at + 1));
-            for (at, entry) in entries.iter().enumerate().filter(|(_, e)| key.is_none_or(|k| e.key == **k)) {
+            let key = key.map(|key| stick_table::own_key(kind, key));
+            let wanted = |e: &&api::PersistenceEntry| key.as_ref().is_none_or(|key| e.key == *key);
+            for (at, entry) in entries.iter().enumerate().filter(|(_, e)| wanted(e)) {
                 let servers = proxy.map(|proxy| self.known.added.all(proxy)).unwrap_or_default();
                 let server = servers.iter().find(|(s, _)| Some(&s.own) == entry.real_server.as_ref());
                 let named = server.map_or_else(String::new, |(server, id)| {
@@ -544,7 +546,7 @@ impl Session<'_> {
                 out.push_str(&format!(
                     "{:#x}: key={} use={} exp={} shard=0{named}{counted}\n",
                     at + 1,
-                    entry.key,
+                    stick_table::shown_key(kind, &entry.key),
                     entry.activity.as_ref().map_or(0, |activity| activity.current),
                     entry.expires_in_ms
                 ));
@@ -568,7 +570,7 @@ impl Session<'_> {
         };
         let key = match words[1..] {
             [] => None,
-            ["key", key] => Some(key.to_owned()),
+            ["key", key] => Some(stick_table::own_key(&table.kind, key)),
             _ => return "Only 'key' is supported as a filter\n".into(),
         };
         let Some(pool) = self.place_of(table) else { return String::new() };

@@ -84,6 +84,22 @@ fn milliseconds(text: &str) -> Option<u64> {
     text.parse().ok().or_else(with_unit)
 }
 
+/// A key as HAProxy has it: where its type is IPv6, addresses of IPv4 are mapped.
+pub fn shown_key(kind: &str, key: &str) -> String {
+    match key.parse::<std::net::Ipv4Addr>() {
+        Ok(address) if kind == "ipv6" => address.to_ipv6_mapped().to_string(),
+        _ => key.to_owned(),
+    }
+}
+
+/// The same the other way round.
+pub fn own_key(kind: &str, key: &str) -> String {
+    match key.parse::<std::net::IpAddr>() {
+        Ok(address) if kind.starts_with("ip") => address.to_canonical().to_string(),
+        _ => key.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::evaluate::{Captures, Facts};
 use crate::hash::{self, Hash};
 use crate::json::JsonPath;
+use crate::mask::Mask;
 use crate::map::{Content, Map, MapForm, MapMatch};
 use crate::number::{self, Arithmetic};
 use crate::parse::ParseError;
@@ -99,10 +100,7 @@ pub enum Converter {
     },
     /// Pairs of what it may be and what it becomes.
     Choose(Box<[Choice]>),
-    Network {
-        v4: u8,
-        v6: u8,
-    },
+    Network(Mask),
     Arithmetic(Arithmetic, i64),
     /// The number is known with the request.
     ArithmeticWith(Arithmetic, Template),
@@ -288,13 +286,7 @@ fn build(name: &str, words: &[&str]) -> Result<Converter, ParseError> {
             Converter::Choose(pairs.chunks_exact(2).map(pair).collect())
         }
         ("network", [v4, rest @ ..]) if rest.len() <= 1 => {
-            let bits = |text: &str, most: u8| {
-                text.parse::<u8>()
-                    .ok()
-                    .filter(|b| *b <= most)
-                    .ok_or_else(|| wrong(format!("{text:?} is no prefix length")))
-            };
-            Converter::Network { v4: bits(v4, 32)?, v6: rest.first().map_or(Ok(128), |v| bits(v, 128))? }
+            Converter::Network(Mask::parse(v4, rest.first().copied()).map_err(wrong)?)
         }
         ("add", [n]) => arithmetic(Arithmetic::Add, n)?,
         ("sub", [n]) => arithmetic(Arithmetic::Sub, n)?,
@@ -572,7 +564,7 @@ impl Converter {
                 let value = &out[start..];
                 if value.is_empty() || value == b"0" { other.to_vec() } else { then.to_vec() }
             }
-            Converter::Network { v4, v6 } => network(&out[start..], *v4, *v6),
+            Converter::Network(mask) => mask.applied(&out[start..]),
             Converter::Arithmetic(kind, with) => number::calculated(&out[start..], *kind, *with),
             Converter::ArithmeticWith(kind, with) => match number::integer(&rendered(with)) {
                 Some(with) => number::calculated(&out[start..], *kind, with),
@@ -749,22 +741,6 @@ fn json(bytes: &[u8]) -> Vec<u8> {
         }
     }
     out
-}
-
-fn network(bytes: &[u8], v4: u8, v6: u8) -> Vec<u8> {
-    let text = std::str::from_utf8(bytes).unwrap_or("");
-    let masked = match text.parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(address)) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(v4)).unwrap_or(0);
-            std::net::Ipv4Addr::from_bits(address.to_bits() & mask).to_string()
-        }
-        Ok(std::net::IpAddr::V6(address)) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(v6)).unwrap_or(0);
-            std::net::Ipv6Addr::from_bits(address.to_bits() & mask).to_string()
-        }
-        Err(_) => String::new(),
-    };
-    masked.into_bytes()
 }
 
 #[cfg(test)]

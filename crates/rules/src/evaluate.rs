@@ -492,7 +492,7 @@ impl Test {
 }
 
 /// The address that a text is, with or without a port.
-fn address_in(text: &[u8]) -> Option<IpAddr> {
+pub(crate) fn address_in(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?.trim();
     let with_port = || Some(text.parse::<std::net::SocketAddr>().ok()?.ip());
     let address = text.trim_matches(['[', ']']).parse::<IpAddr>().ok().or_else(with_port)?;

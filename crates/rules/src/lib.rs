@@ -35,6 +35,7 @@ mod json;
 mod lexer;
 mod line;
 mod map;
+mod mask;
 mod names;
 mod number;
 mod parse;

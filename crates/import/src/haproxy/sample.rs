@@ -5,7 +5,6 @@ use evenkeel_model::CertificateFault;
 use evenkeel_rules::unbase64;
 
 use super::identity;
-use crate::draft::prefix;
 use crate::words::quoted;
 
 /// Where `unique-id-format` is kept.
@@ -690,10 +689,9 @@ fn converter(name: &str, arguments: &[String]) -> Result<String, String> {
         ("bytes", [offset, length]) => format!("bytes({offset},{length})"),
         ("iif", [then, other]) => format!("if({},{})", argument(then), argument(other)),
         ("ipmask", [v4]) => {
-            let v4 = prefix(v4).ok_or("the mask is none")?;
             format!("{}|network({v4})", replace("^.*:.*$", "", false)?)
         }
-        ("ipmask", [v4, v6]) => format!("network({},{v6})", prefix(v4).ok_or("the mask is none")?),
+        ("ipmask", [v4, v6]) => format!("network({v4},{v6})"),
         ("add" | "sub" | "mul" | "div" | "mod" | "and" | "or" | "xor", [n]) if n.parse::<i64>().is_ok() => {
             format!("{name}({n})")
         }
