@@ -459,3 +459,18 @@ fn lists_hold_keys_alone_with_or_without_case() {
     assert!(Map::read("10.0.0.0/8\n2001:db8::/32", form).unwrap().holds(b"10.1.2.3"));
     assert_eq!(Map::read("10.0.0.0/8\nnobody", form).unwrap_err().line, 2);
 }
+
+#[test]
+fn each_value_is_asked_behind_converters() {
+    for (text, expect) in [
+        ("text(\"{header-value:X-N,each|upper}\", \"3\")", true),
+        ("text(\"{header-value:X-N,each|upper}\", \"12X\")", true),
+        ("text(\"{header-value:X-N,-1|upper}\", \"3\")", false),
+        ("text(\"{header-line:X-A,each|upper}\", \"ONE\")", true),
+        ("number(\"{header-value:X-N,each|length}\") == 1", true),
+        ("present(\"{header-value:X-B,each|length}\")", false),
+        ("servers-up(\"web\") == 2 && text(\"{servers-up:web}\", \"2\")", true),
+    ] {
+        assert_eq!(holds(text), expect, "{text}");
+    }
+}

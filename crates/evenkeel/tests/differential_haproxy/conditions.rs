@@ -245,12 +245,6 @@ fn placed(test: &str, at: usize) -> Case {
 
 /// What is refused with a message.
 pub const TOLD: &[&str] = &[
-    // One of several values of a header is compared with a list of whole values, by case.
-    "hdr(x-a) -m beg -f ",
-    "hdr(x-a) -m sub -i -f ",
-    "hdr(x-a) -m reg -f ",
-    "hdr(x-a) -i -f ",
-    "hdr(x-a),lower -f ",
     // A list is compared with one sample, not with a text of several.
     "base -m beg -f ",
     "base -m sub -i -f ",
@@ -262,8 +256,6 @@ pub const TOLD: &[&str] = &[
     "req.fhdr_cnt",
     "req.body_",
     "req.cook_cnt",
-    // Converters of each value of a list.
-    "req.hdr(x-a),lower,word",
     "url_param(x) -m int",
     "req.cook(d) -m int",
     "rand(",

@@ -585,6 +585,32 @@ fn rules_of_a_default_backend_know_that_it_was_gone_to() {
 }
 
 #[test]
+fn a_listen_goes_to_other_backends_by_their_rules() {
+    let text = "listen l\n mode http\n bind 192.0.2.1:80\n use_backend c if { path_beg /c }\n default_backend b\nbackend b\n mode http\n http-request deny if { path /b }\n http-response set-header a b\n server s 192.0.2.2:80\nbackend c\n mode http\n http-response set-header a c\n server s 192.0.2.3:80\n";
+    let made = import(&sources(&[text]), &BTreeMap::new()).text;
+    for expected in ["'path(\"/b\")'", "{ \"a\" = \"b\" }", "{ \"a\" = \"c\" }"] {
+        assert!(made.contains(expected), "{expected}: {made}");
+    }
+}
+
+#[test]
+fn each_value_of_a_list_is_asked_behind_converters() {
+    for (test, when) in [
+        (
+            "hdr(x),lower,field(1,-) -m str a",
+            "text(\"{header-value:x,each|lower|field(1,\\\"-\\\")}\", \"a\")",
+        ),
+        ("hdr(x),length gt 3", "number(\"{header-value:x,each|present|length}\") > 3"),
+        ("nbsrv(b) lt 2", "servers-up(\"b\") < 2"),
+        ("srv_is_up(b/s)", "server-up(\"b\", \"s\")"),
+        ("fe_conn gt 9", "service-connections > 9"),
+    ] {
+        becomes(&format!(" http-request deny if {{ {test} }}"), when);
+    }
+    becomes(" http-request set-header a %[be_conn(b)]", "{ \"a\" = \"{connections:b}\" }");
+}
+
+#[test]
 fn answers_of_servers_are_replaced() {
     becomes(
         " http-response redirect location /x code 301 if { status 404 }",

@@ -3,6 +3,7 @@
 
 mod compression;
 mod http2;
+mod kept;
 mod http2_servers;
 mod taken_away;
 mod tls;

@@ -108,7 +108,11 @@ pub static CONVERTERS: &[ConverterDoc] = &[
         "the text that stands behind this one in a list of pairs; not there where it is not among them",
         "{host|choose(\"a.example\",\"first\",\"b.example\",\"second\")}",
     ),
-    doc("network", "an address masked: bits of IPv4, bits of IPv6, each also as a mask (`255.255.255.0`, `ffff:ffff::`)", "{source|network(24,64)}"),
+    doc(
+        "network",
+        "an address masked: bits of IPv4, bits of IPv6, each also as a mask (`255.255.255.0`, `ffff:ffff::`)",
+        "{source|network(24,64)}",
+    ),
     doc(
         "present",
         "what follows is left out where there is nothing, not even an empty text",
