@@ -139,7 +139,7 @@ enum Part {
 /// `@1; show info; show stat`: from a name on, commands are for that process. `bound` stays for later lines.
 fn parts(line: &str, bound: &mut Option<String>) -> Vec<Part> {
     let mut out: Vec<Part> = Vec::new();
-    for command in commands::split_commands(line) {
+    for command in crate::commands::split_commands(line) {
         let command = command.trim();
         let (mut to, mut text) = (bound.clone(), command);
         if let Some(rest) = command.strip_prefix('@') {

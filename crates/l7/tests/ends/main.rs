@@ -3,8 +3,8 @@
 
 mod compression;
 mod http2;
-mod kept;
 mod http2_servers;
+mod kept;
 mod taken_away;
 mod tls;
 mod versions;
