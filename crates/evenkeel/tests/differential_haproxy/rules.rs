@@ -130,7 +130,6 @@ const OF_REQUESTS: &[&str] = &[
     "http-request set-header x-mask %[req.hdr_ip(x-b),ipmask(24,ffff:ffff::)]",
     "http-request set-header x-mask %[src,ipmask(255.0.255.0)]",
     "http-request set-header x-up %[nbsrv(@@b)]",
-    "http-request set-header x-up %[be_conn(@@b)]",
     "http-request set-header x-dec %[url_param(e),url_dec]",
     "http-request set-header x-enc %[path,url_enc]",
     "http-request set-header x-json %[path,json(utf8)]",
