@@ -121,12 +121,18 @@ pub fn abort(known: &Known, file: &str) -> String {
     }
 }
 
+pub const NOT_OURS: &str =
+    "a file is there that the configuration does not name, in a folder without certificates";
+
 /// `new ssl cert FILE`: room for a certificate that a list or a server shall have.
 pub async fn new(known: &Known, file: &str) -> String {
     let refused = |why: &str| format!("Can't create a new certificate store!\n{why}\n");
     let used: Vec<String> = all(known).await.into_iter().map(|one| one.file).collect();
     if used.iter().any(|one| one == file) || known.certificates.is_new(file) {
         return refused(&format!("certificate '{file}' already exists!"));
+    }
+    if !known.files.may_hold(&place(file), &used) {
+        return refused(&format!("{file}: {NOT_OURS}"));
     }
     known.certificates.with_new(|new| {
         if new.len() >= OPEN_AT_MOST {

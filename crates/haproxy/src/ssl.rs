@@ -86,6 +86,19 @@ impl Files {
         files
     }
 
+    /// Whether a new one may stand in for this file: it is not there, or it lies where certificates do. What else is
+    /// on the disk is read by others, who must not find a certificate in its place.
+    pub fn may_hold(&self, file: &Path, certificates: &[String]) -> bool {
+        if std::fs::symlink_metadata(file).is_err() {
+            return true;
+        }
+        let Some(folder) = file.parent() else { return false };
+        let named = self.lists.iter().chain(&self.authorities).chain(&self.revocations).chain(certificates);
+        let plain = !file.components().any(|part| part == std::path::Component::ParentDir);
+        let holds = |path: &Path| path == folder || path.parent() == Some(folder);
+        plain && named.map(|name| certificates::place(name)).any(|path| holds(&path))
+    }
+
     fn list(&self, name: &str) -> Option<&str> {
         let plain = |path: &str| path.trim_end_matches('/').to_owned();
         self.lists.iter().find(|known| plain(known) == plain(name)).map(String::as_str)
@@ -302,6 +315,9 @@ fn new(known: &Known, kind: TrustFile, file: &str) -> String {
     let what = kind.words();
     if known.files.of_kind(kind).contains(file) {
         return format!("Can't create a new {what} file!\n{what} file '{file}' already exists!\n");
+    }
+    if !known.files.may_hold(&certificates::place(file), &[]) {
+        return format!("Can't create a new {what} file!\n{file}: {}\n", certificates::NOT_OURS);
     }
     known.files.with_new(|new| match new.len() >= OPEN_AT_MOST {
         true => format!("Can't create a new {what} file!\ntoo many new ones: delete some\n"),

@@ -565,6 +565,8 @@ fn hooks_add_certificates_to_lists() {
     assert!(ask(&socket, "show ssl crt-list").lines().any(|line| line == list));
     say(&format!("new ssl cert {new}"), "New empty");
     say(&format!("new ssl cert {new}"), "already exists");
+    say("new ssl cert /etc/hostname", "a file is there");
+    say("new ssl ca-file /etc/hostname", "a file is there");
     say("new ssl cert elsewhere.pem", "New empty");
     say("del ssl cert elsewhere.pem", "deleted!");
     // In memory alone: a file of somebody else in its place stays what it is.
