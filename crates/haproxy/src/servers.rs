@@ -511,9 +511,9 @@ mod tests {
             ),
         );
         check(
-            "ssl ca-file ca.pem",
+            "ssl ca-file /ca.pem",
             Ok(
-                r#"{"server-tls":{"enabled":true,"ca":"ca.pem","verify-name":false},"weight":1,"check":false,"admin-state":"halted"}"#,
+                r#"{"server-tls":{"enabled":true,"ca":"/ca.pem","verify-name":false},"weight":1,"check":false,"admin-state":"halted"}"#,
             ),
         );
         check("weight 300", Err("weight of server s is not within 0 and 256 (300).."));

@@ -95,10 +95,10 @@ fn remove(node: &Node, route: &mut Table, draft: &mut Draft) {
             route.push("remove-header", Value::text(&header));
         }
         (Some(&"-beg"), Some(header)) if !header.contains('*') && values.is_empty() => {
-            route.push("remove-header", Value::text(&format!("{header}*")));
+            route.push("remove-header", Value::text(format!("{header}*")));
         }
         (None, None) if whole && evenkeel_rules::regex(&names.to_lowercase(), false).is_ok() => {
-            route.push("remove-header-matching", Value::text(&names.to_lowercase()));
+            route.push("remove-header-matching", Value::text(names.to_lowercase()));
         }
         _ => draft.grave(
             node.line,

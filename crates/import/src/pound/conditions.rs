@@ -303,7 +303,7 @@ fn sources(node: &Node, words: &[String], general: &General<'_>) -> Result<Strin
 }
 
 /// The file of a `Not BasicAuth`, which asks for a password together with `Error 401`, and what else is asked.
-pub fn login<'a>(node: &'a Node) -> Option<&'a str> {
+pub fn login(node: &Node) -> Option<&str> {
     let words = &node.words;
     let asks =
         words.len() > 2 && words[0].eq_ignore_ascii_case("not") && words[1].eq_ignore_ascii_case("basicauth");
