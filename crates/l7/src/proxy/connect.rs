@@ -79,8 +79,7 @@ pub fn kept(
         reused: match own {
             Some(own) => Some(own),
             None if may_reuse && shares => {
-                let who = (client.address, client.may_ask_again());
-                worker.take_idle(&lease.server, who, name.as_deref(), once)
+                worker.take_idle(&lease.server, client.address, name.as_deref(), once)
             }
             None => None,
         },

@@ -308,7 +308,7 @@ fn judge(lease: &Lease, failure: Failure, outgoing: &Outgoing, retry_on: RetryOn
             true
         }
         Failure::Handshake | Failure::Unwanted | Failure::Local => true,
-        Failure::NoAnswer | Failure::EndedBetween => {
+        Failure::NoAnswer => {
             lease.suspect();
             outgoing.idempotent && retry_on.has(RetryOn::NO_ANSWER)
         }
@@ -518,14 +518,6 @@ async fn fail(
         Failure::ClientGone => {
             counters.client_aborts.add(1);
             scratch.record.end(Cause::ClientAbort, Phase::Headers);
-            return After::Close;
-        }
-        // The client's connection was kept as well: one that ends without an answer tells it that it may ask
-        // again where it knows that nothing is done twice (RFC 9112 section 9.3.1, RFC 9110 section 9.2.2).
-        Failure::EndedBetween => {
-            scratch.record.server.iter().for_each(|server| server.counters().response_errors.add(1));
-            scratch.record.status = 502;
-            scratch.record.end(Cause::ServerAbort, Phase::Headers);
             return After::Close;
         }
         Failure::Cut { cause } => {

@@ -14,8 +14,6 @@ pub enum Failure {
     Stale,
     /// The server closed or reset before it answered.
     NoAnswer,
-    /// The same on a kept connection, of a request that must not be sent twice by anybody but its client.
-    EndedBetween,
     /// It did in the middle of the head.
     HalfAnswer,
     AnswerTimeout,
@@ -74,7 +72,6 @@ impl Failure {
                     | Failure::Unreachable
                     | Failure::Handshake
                     | Failure::NoAnswer
-                    | Failure::EndedBetween
                     | Failure::HalfAnswer
                     | Failure::AnswerTimeout
                     | Failure::BadAnswer

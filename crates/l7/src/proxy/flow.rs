@@ -492,9 +492,6 @@ impl Flow<'_> {
                 let again = safe && outgoing.replayable;
                 return Err(match nothing_came {
                     true if again => Failure::Stale,
-                    true if self.reused && !outgoing.idempotent && self.client.may_ask_again() => {
-                        Failure::EndedBetween
-                    }
                     true => Failure::NoAnswer,
                     false => Failure::HalfAnswer,
                 });

@@ -59,11 +59,6 @@ pub struct Client {
 }
 
 impl Client {
-    /// Its connection was kept for this request: where it ends without an answer the client knows what to do.
-    pub fn may_ask_again(&self) -> bool {
-        !self.h2 && self.requests > 1
-    }
-
     /// Keeps what follows the first `taken` bytes for the next request; whether there was memory.
     pub fn set_aside(&mut self, worker: &Worker, buffer: &mut Buffer, taken: usize) -> bool {
         if taken == buffer.len() {

@@ -83,12 +83,7 @@ impl IdleServer {
     /// As good as certain to be open still.
     fn is_trusted(&self, now_ms: u64) -> bool {
         let idle_ms = now_ms.saturating_sub(self.since_ms);
-        (self.carried > 1 || idle_ms > PROVEN_MS) && self.is_fresh(now_ms)
-    }
-
-    /// It was used lately. Where it ends all the same, the client that left it is let to ask again.
-    fn is_fresh(&self, now_ms: u64) -> bool {
-        now_ms.saturating_sub(self.since_ms) < TRUSTED_MS
+        (self.carried > 1 || idle_ms > PROVEN_MS) && idle_ms < TRUSTED_MS
     }
 
     /// Nothing has come, and the server has not closed it: what came without being asked for would be
@@ -107,8 +102,7 @@ impl Worker {
     /// request that is not idempotent cannot be sent again (RFC 9110 section 9.2.2). `once` asks
     /// for a connection on which that is as good as impossible: the server has kept it open
     /// before, or for a while; it was used lately; and the kernel knows of no end. Of several, the one that
-    /// the same client's last request went over, which (`asks_again`) need not have been kept open before: its end is passed on
-    /// to that client.
+    /// the same client's last request went over.
     ///
     /// After a request with a body it rests for a moment first: what a server makes of a body that it
     /// reads otherwise than we do would be somebody else's answer. The same client need not wait.
@@ -117,7 +111,7 @@ impl Worker {
     pub fn take_idle(
         &self,
         server: &ServerRuntime,
-        (client, asks_again): (SocketAddr, bool),
+        client: SocketAddr,
         name: Option<&str>,
         once: bool,
     ) -> Option<(Link, u32)> {
@@ -133,9 +127,9 @@ impl Worker {
             let trusted =
                 |key: &&u32| rested(key) && all.get(**key as usize).is_some_and(|i| i.is_trusted(now_ms));
             let left_by_it = |key: &u32| {
-                let good =
-                    |i: &IdleServer| if asks_again { i.is_fresh(now_ms) } else { i.is_trusted(now_ms) };
-                let fits = |i: &IdleServer| i.left_by == Some(client) && good(i) && i.link.name() == name;
+                let fits = |i: &IdleServer| {
+                    i.left_by == Some(client) && i.is_trusted(now_ms) && i.link.name() == name
+                };
                 all.get(*key as usize).is_some_and(fits)
             };
             let key = {

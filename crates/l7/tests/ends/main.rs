@@ -4,7 +4,6 @@
 mod compression;
 mod http2;
 mod http2_servers;
-mod kept;
 mod taken_away;
 mod tls;
 mod versions;
