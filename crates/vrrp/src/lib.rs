@@ -5,13 +5,16 @@
 //!
 //! Two Evenkeel nodes elect by sealed beats ([`beat`], [`seal`], [`election`]), with or without a
 //! third that is asked when they cannot hear each other ([`witness`], [`desk`]). Beside routers of other
-//! makes the rules of RFC 9568 hold ([`advert`], [`router`]).
+//! makes the rules of RFC 9568 hold ([`advert`], [`router`]). What becomes of the addresses when the daemon dies or stands
+//! still is in [`guard`] and [`lease`].
 
 pub mod advert;
 pub mod announce;
 pub mod beat;
 pub mod desk;
 pub mod election;
+pub mod guard;
+pub mod lease;
 pub mod pace;
 pub mod reach;
 pub mod router;

@@ -10,14 +10,11 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use evenkeel_platform::Network;
+pub use evenkeel_vrrp::guard::GuardedAddress;
+use evenkeel_vrrp::guard::{GuardOrders, GuardPipe, LastWords};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{error, warn};
 
-/// Interface, address, length of the network.
-pub type GuardedAddress = (u32, IpAddr, u8);
-
-/// A guard that takes nothing for so long is replaced.
-const STUCK: Duration = Duration::from_millis(500);
 /// How long the ending of connections may hold up the removal of their addresses: the other node waits
 /// while this one still answers for them.
 const ENDING: Duration = Duration::from_millis(100);
@@ -30,10 +27,9 @@ const TOLD: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2), Duration:
 pub struct Guard {
     child: Option<Child>,
     pipe: Option<ChildStdin>,
-    /// What the pipe has no room for.
-    pending: Vec<u8>,
-    stuck_since: Option<Instant>,
-    has_words: bool,
+    /// What is said, and waits while the pipe has no room.
+    said: GuardPipe,
+    started: Instant,
 }
 
 impl Guard {
@@ -55,7 +51,7 @@ impl Guard {
 
     /// Guards nothing.
     pub fn none() -> Guard {
-        Guard { child: None, pipe: None, pending: Vec::new(), stuck_since: None, has_words: false }
+        Guard { child: None, pipe: None, said: GuardPipe::default(), started: Instant::now() }
     }
 
     fn of(mut child: Child) -> Guard {
@@ -82,9 +78,9 @@ impl Guard {
         }
     }
 
-    fn say(&mut self, line: &str) {
+    fn say(&mut self, what: impl FnOnce(&mut GuardPipe)) {
         if self.pipe.is_some() {
-            self.pending.extend_from_slice(line.as_bytes());
+            what(&mut self.said);
             self.flush();
         }
     }
@@ -92,62 +88,57 @@ impl Guard {
     /// Gives the guard what it takes now.
     fn flush(&mut self) {
         let Some(pipe) = &mut self.pipe else { return };
-        while !self.pending.is_empty() {
-            match pipe.write(&self.pending) {
-                Ok(written) => {
-                    self.pending.drain(..written);
-                    self.stuck_since = None;
-                }
+        while !self.said.is_empty() {
+            match pipe.write(self.said.pending()) {
+                Ok(written) => self.said.taken(written),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let since = *self.stuck_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= STUCK {
+                    if self.said.is_stuck(self.started.elapsed().as_millis() as u64) {
                         warn!("the guard of the addresses is stuck: another one takes its place");
-                        std::mem::replace(self, Guard::none()).replaced();
+                        self.give_up();
                     }
                     return;
                 }
                 Err(error) => {
                     warn!(%error, "the guard of the addresses has gone");
-                    std::mem::replace(self, Guard::none()).replaced();
+                    self.give_up();
                     return;
                 }
             }
         }
     }
 
-    pub fn hold(&mut self, (interface, address, prefix): GuardedAddress) {
-        self.say(&format!("hold {interface} {address} {prefix}\n"));
+    /// When it was started stays known.
+    fn give_up(&mut self) {
+        let started = self.started;
+        std::mem::replace(self, Guard { started, ..Guard::none() }).replaced();
+    }
+
+    pub fn hold(&mut self, place: GuardedAddress) {
+        self.say(|pipe| pipe.hold(place));
     }
 
     pub fn drop_all(&mut self) {
-        self.say("drop\n");
+        self.say(GuardPipe::drop_all);
     }
 
     /// What the peer is told, sealed, when the daemon has died: `None` takes back what was said before.
     pub fn set_last_words(&mut self, words: Option<(IpAddr, SocketAddr, &[u8])>) {
-        match words {
-            // What was said before is as good, and the pipe is full.
-            Some(_) if !self.pending.is_empty() => {}
-            Some((from, to, message)) => {
-                let message = data_encoding::HEXLOWER.encode(message);
-                self.say(&format!("words {from} {to} {message}\n"));
-            }
-            None => self.say("silence\n"),
-        }
-        self.has_words = words.is_some();
+        let message = words.map(|words| data_encoding::HEXLOWER.encode(words.2)).unwrap_or_default();
+        self.say(|pipe| pipe.set_last_words(words.map(|(from, to, _)| (from, to, message.as_str()))));
     }
 
     pub fn has_last_words(&self) -> bool {
-        self.has_words
+        self.said.has_last_words()
     }
 
     pub fn beat(&mut self) {
-        match self.pending.is_empty() {
-            true => self.say("beat\n"),
-            // What it takes of this is a sign of life, too.
-            false => self.flush(),
-        }
+        self.say(GuardPipe::beat);
+    }
+
+    /// How long ago it was started.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
     }
 
     pub fn is_there(&self) -> bool {
@@ -156,13 +147,13 @@ impl Guard {
 
     /// The addresses stay: another process of this node has them now.
     pub fn leave(mut self) {
-        self.say("drop\n");
+        self.drop_all();
         let began = Instant::now();
-        while !self.pending.is_empty() && began.elapsed() < LAST {
+        while !self.said.is_empty() && began.elapsed() < LAST {
             std::thread::sleep(Duration::from_millis(5));
             self.flush();
         }
-        if !self.pending.is_empty() {
+        if !self.said.is_empty() {
             // It would take the addresses away.
             return self.replaced();
         }
@@ -189,16 +180,15 @@ pub fn run(silence: Duration) -> std::io::Result<()> {
     }
     let deaths = deaths_of_the_parent()?;
     let mut network = Network::open()?;
-    let mut orders = Orders::default();
+    let mut orders = GuardOrders::default();
     let stdin = std::io::stdin();
     loop {
-        let limit = (!orders.held.is_empty()).then_some(silence);
+        let limit = orders.is_waiting().then_some(silence);
         let limit = limit.and_then(|l| Timespec::try_from(l).ok());
         let mut ends = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&deaths, PollFlags::IN)];
         match poll(&mut ends, limit.as_ref()) {
-            // It may come back to life; then it begins anew. What it would have said with its death is not true.
             Ok(0) => {
-                remove(&mut network, &mut orders.held);
+                remove(&mut network, orders.on_silence());
                 continue;
             }
             Ok(_) => {}
@@ -220,9 +210,9 @@ pub fn run(silence: Duration) -> std::io::Result<()> {
         if length > 0 {
             orders.read(&buffer[..length]);
         } else if has_said_something || died {
-            let was_active = !orders.held.is_empty();
-            remove(&mut network, &mut orders.held);
-            if let Some(words) = orders.last_words.filter(|_| was_active) {
+            let (held, words) = orders.on_end();
+            remove(&mut network, held);
+            if let Some(words) = words {
                 inform_peer(&words);
             }
             return Ok(());
@@ -240,59 +230,9 @@ fn deaths_of_the_parent() -> std::io::Result<UnixStream> {
     Ok(deaths)
 }
 
-/// What the daemon has said so far.
-#[derive(Default)]
-struct Orders {
-    held: BTreeSet<GuardedAddress>,
-    last_words: Option<LastWords>,
-    /// A line that is not whole yet.
-    partial: Vec<u8>,
-}
-
-impl Orders {
-    fn read(&mut self, bytes: &[u8]) {
-        self.partial.extend_from_slice(bytes);
-        while let Some(end) = self.partial.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = self.partial.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
-            let words: Vec<&str> = line.split_whitespace().collect();
-            match words[..] {
-                ["hold", interface, address, prefix] => {
-                    let place = interface.parse().ok().zip(address.parse().ok()).zip(prefix.parse().ok());
-                    self.held
-                        .extend(place.map(|((interface, address), prefix)| (interface, address, prefix)));
-                }
-                ["drop"] => {
-                    self.held.clear();
-                    self.last_words = None;
-                }
-                ["words", from, to, message] => self.last_words = LastWords::parse(from, to, message),
-                ["silence"] => self.last_words = None,
-                _ => {}
-            }
-        }
-    }
-}
-
-/// What the peer is told when the daemon has died.
-struct LastWords {
-    from: IpAddr,
-    to: SocketAddr,
-    message: Vec<u8>,
-}
-
-impl LastWords {
-    fn parse(from: &str, to: &str, message: &str) -> Option<LastWords> {
-        Some(LastWords {
-            from: from.parse().ok()?,
-            to: to.parse().ok()?,
-            message: data_encoding::HEXLOWER.decode(message.as_bytes()).ok()?,
-        })
-    }
-}
-
 /// The peer need not wait until it misses beats: the addresses are gone from here.
 fn inform_peer(words: &LastWords) {
+    let Ok(message) = data_encoding::HEXLOWER.decode(words.message.as_bytes()) else { return };
     let socket = match UdpSocket::bind((words.from, 0)) {
         Ok(socket) => socket,
         Err(error) => return warn!(%error, "the peer is not told that this daemon has died"),
@@ -300,13 +240,13 @@ fn inform_peer(words: &LastWords) {
     for gap in TOLD {
         std::thread::sleep(gap);
         // The peer misses the beats, else.
-        let _ = socket.send_to(&words.message, words.to);
+        let _ = socket.send_to(&message, words.to);
     }
 }
 
 /// Clients of the daemon hear that their connections are over while the address is still here to say it
 /// from; then it goes.
-fn remove(network: &mut Network, held: &mut BTreeSet<GuardedAddress>) {
+fn remove(network: &mut Network, held: BTreeSet<GuardedAddress>) {
     let addresses: BTreeSet<IpAddr> = held.iter().map(|place| place.1).collect();
     // Once more for those that came meanwhile.
     for within in [ENDING, ENDING / 4] {
@@ -319,7 +259,7 @@ fn remove(network: &mut Network, held: &mut BTreeSet<GuardedAddress>) {
             }
         }
     }
-    for (interface, address, prefix) in std::mem::take(held) {
+    for (interface, address, prefix) in held {
         let _ = network.remove_address(interface, address, prefix);
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use evenkeel_platform::{Interface, Network, OwnAddress};
+use evenkeel_vrrp::lease::{Holding, LIFE_MS, Renewal};
 use tracing::warn;
 
 use super::guard::GuardedAddress;
@@ -17,10 +18,7 @@ use crate::neighbours::is_near;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long the kernel keeps an address that nobody asks for again: the daemon and its guard are both dead,
-/// or both stopped.
-pub const LIFE: Duration = Duration::from_secs(8);
-const RENEW: Duration = Duration::from_secs(2);
+pub const LIFE: Duration = Duration::from_millis(LIFE_MS);
 
 /// What becomes of the addresses that this node has, shared with the thread that decides.
 #[derive(Default)]
@@ -29,15 +27,20 @@ pub struct Lent {
     places: Mutex<Option<BTreeSet<GuardedAddress>>>,
 }
 
-/// This node has them, or they are another process's; or it has given them up.
-const HELD: u8 = 1;
-const LEFT: u8 = 2;
-const GIVEN: u8 = 3;
-
 impl Lent {
+    fn set(&self, holding: Holding) {
+        self.state.store(holding as u8, SeqCst);
+    }
+
+    fn holding(&self) -> Holding {
+        let state = self.state.load(SeqCst);
+        let all = [Holding::Held, Holding::Left, Holding::Given];
+        all.into_iter().find(|holding| *holding as u8 == state).unwrap_or_default()
+    }
+
     /// Never waits: what cannot be told now ends by itself, and is held again then.
     pub fn hold(&self, places: &BTreeSet<GuardedAddress>) {
-        self.state.store(HELD, SeqCst);
+        self.set(Holding::Held);
         if let Ok(mut told) = self.places.try_lock() {
             *told = Some(places.clone());
         }
@@ -45,11 +48,11 @@ impl Lent {
 
     /// To be said before they are removed.
     pub fn give(&self) {
-        self.state.store(GIVEN, SeqCst);
+        self.set(Holding::Given);
     }
 
     pub fn leave(&self) {
-        self.state.store(LEFT, SeqCst);
+        self.set(Holding::Left);
     }
 
     /// Asks for them again. What was given up meanwhile is removed, should this have brought it back.
@@ -58,13 +61,13 @@ impl Lent {
             *places = new;
         }
         for (interface, address, prefix) in places.iter() {
-            if self.state.load(SeqCst) != HELD {
+            if !self.holding().is_renewed() {
                 return;
             }
             if let Err(error) = network.lend_address(*interface, *address, *prefix, LIFE) {
                 warn!(%address, %error, "the address cannot be kept");
             }
-            if self.state.load(SeqCst) == GIVEN {
+            if self.holding().is_taken_back() {
                 let _ = network.remove_address(*interface, *address, *prefix);
             }
         }
@@ -95,15 +98,15 @@ impl NetworkWatcher {
         let mut network = Network::open()?;
         std::thread::Builder::new().name("pair-network".into()).spawn(move || {
             let (mut wanted, mut places) = (BTreeSet::new(), BTreeSet::new());
-            let mut renewed = Instant::now();
+            let started = Instant::now();
+            let mut renewal = Renewal::new(0);
             loop {
                 match inbox.recv_timeout(LOOK) {
                     Ok(new) => wanted = inbox.try_iter().last().unwrap_or(new),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
-                if renewed.elapsed() >= RENEW {
-                    renewed = Instant::now();
+                if renewal.is_due(started.elapsed().as_millis() as u64) {
                     lent.renew(&mut network, &mut places);
                 }
                 match snapshot(&mut network, &wanted) {

@@ -35,6 +35,8 @@ use crate::control::monotonic_ms;
 
 /// The guard takes the addresses away after such a silence of this thread.
 const GUARD: Duration = Duration::from_millis(250);
+/// Between two starts of a guard.
+const GUARD_AGAIN: Duration = Duration::from_secs(1);
 /// Somebody who answers for the addresses is let be for so long, should the peer's daemon alone be
 /// dead: its guard needs a moment.
 const CONFLICT: Duration = Duration::from_secs(1);
@@ -296,6 +298,7 @@ impl Thread {
             self.send();
             stages.done("sending", &mut self.stalls);
             self.guard.beat();
+            self.replace_guard();
             stages.done("the guard", &mut self.stalls);
             let now = Instant::now();
             self.floating.announce_when_due();
@@ -685,15 +688,21 @@ impl Thread {
         }
     }
 
+    /// One that has gone, or was given up, has a successor at once, whatever the other helpers do; one that does not stay
+    /// is tried again now and then.
+    fn replace_guard(&mut self) {
+        if self.guard.is_there() || self.guard.age() < GUARD_AGAIN {
+            return;
+        }
+        self.guard = Guard::start(GUARD);
+        if self.floating.are_held() {
+            self.floating.take(&mut self.guard);
+        }
+    }
+
     fn see(&mut self, seen: NetworkSnapshot) {
         let own = seen.own.clone();
         self.floating.see(seen, &mut self.guard);
-        if !self.guard.is_there() {
-            self.guard = Guard::start(GUARD);
-            if self.floating.are_held() {
-                self.floating.take(&mut self.guard);
-            }
-        }
         let interfaces = self.floating.interfaces();
         for path in &mut self.paths {
             let before = path.trouble.clone();
