@@ -5,8 +5,9 @@
 //!
 //! A commit goes through two phases while both nodes are in step ([`agreement`]): the other node says
 //! that it could, then both do. Who was away is brought up to date when the pasts show that it is
-//! behind. Where both have gone on by themselves, neither gives way: people decide.
+//! behind. Where both have gone on by themselves, neither gives way: people decide. What must hold before a node changes anything is in [`admission`].
 
+pub mod admission;
 pub mod agreement;
 pub mod past;
 

@@ -2,6 +2,7 @@
 //! `evenkeel_agree`'s; here they meet the texts, the people who wait, and the link.
 
 use evenkeel_admin::{FailureKind, Refused, Reply};
+use evenkeel_agree::admission::CommitRequest;
 use evenkeel_agree::agreement::{
     Agreement, Answered, Begin, CommitReply, Greeted, Relation, Settled, Unfollowed,
 };
@@ -10,7 +11,7 @@ use evenkeel_api as api;
 use tracing::{info, warn};
 
 use super::control::{Control, monotonic_ms, wall_ms};
-use super::overrides::{hash_of_shared, shared_of};
+use super::overrides::{Live, hash_of_shared, shared_of};
 use super::pair::Say;
 
 /// Commits that are under way between the two nodes.
@@ -21,6 +22,8 @@ pub struct Commits {
     prepared: Option<Prepared>,
     /// Why the peer's configuration could not be taken here.
     untaken: Option<String>,
+    /// Admin states and weights of a backup, for the commit that is asked for next.
+    pub(super) restored: Option<Live>,
 }
 
 /// A commit of this node's that waits for the peer.
@@ -31,6 +34,8 @@ struct PendingCommit {
     options: api::CommitOptions,
     /// Committed here; the peer has been told.
     done: Option<api::Committed>,
+    /// Admin states and weights that come with it, of a backup.
+    live: Option<Live>,
     reply: Reply<api::Committed>,
 }
 
@@ -179,16 +184,13 @@ impl Control {
         options: api::CommitOptions,
         reply: Reply<api::Committed>,
     ) {
-        if let Some(base) = options.base.filter(|base| *base != self.revision()) {
-            let _ = reply.send(Err(Refused::new(FailureKind::Changed, self.changed_since(base))));
-            return;
-        }
-        if let Err(refused) = self.read(&text) {
-            let _ = reply.send(Err(refused));
-            return;
-        }
-        if let Err(why) = self.check_storage(&text) {
-            let _ = reply.send(Err(Refused::new(FailureKind::Failed, why)));
+        let request = CommitRequest { base: options.base, running: self.revision() };
+        let usable = || self.read(&text).map(drop);
+        let storable = || self.check_storage(&text).map_err(|why| Refused::new(FailureKind::Failed, why));
+        if let Err((_, why)) = request.admit(usable, storable) {
+            let changed =
+                || Refused::new(FailureKind::Changed, self.changed_since(options.base.unwrap_or_default()));
+            let _ = reply.send(Err(why.unwrap_or_else(changed)));
             return;
         }
         let (linked, now) = (self.link_up().is_some(), monotonic_ms());
@@ -199,7 +201,8 @@ impl Control {
             }
             Begin::Alone => {
                 let relation = self.relation();
-                let result = self.commit_as(text, 0, &options).map(|mut committed| {
+                let live = self.sync_mut().commits.restored.take();
+                let result = self.commit_with(text, live, &options).map(|mut committed| {
                     let paired = self.pair().filter(|p| p.settings().peer.is_some());
                     committed.peer = paired.map(|_| match relation {
                         Relation::Differs => "NOT committed: it has another configuration".into(),
@@ -227,10 +230,30 @@ impl Control {
                 let stand = Head { revision: self.revision() + 1, id: past.next(hash), text: hash };
                 let base = self.sync().commits.agreement.base(past);
                 self.say(&Say::Prepare { id, base, stand, text: shared, options: options.clone() });
+                let (before, live) = (self.running_text(), self.sync_mut().commits.restored.take());
                 self.sync_mut().commits.own =
-                    Some(PendingCommit { text, before: self.running_text(), options, done: None, reply });
+                    Some(PendingCommit { text, before, options, done: None, live, reply });
             }
         }
+    }
+
+    /// Commits here, with the admin states and weights of a backup, or leaves both as they are.
+    fn commit_with(
+        &mut self,
+        text: String,
+        live: Option<Live>,
+        options: &api::CommitOptions,
+    ) -> Result<api::Committed, Refused> {
+        let Some(live) = live else { return self.commit_as(text, 0, options) };
+        let before = self.overrides().live().clone();
+        self.overrides_mut().restore_live(live);
+        let result = self.commit_as(text, 0, options);
+        if result.is_err() {
+            self.overrides_mut().put_live_back(before);
+        }
+        self.push_states();
+        self.save_overrides();
+        result
     }
 
     /// What somebody is told who commits what was made for another revision than the running one.
@@ -313,7 +336,7 @@ impl Control {
                 let why = "nothing was changed: the configuration was changed here meanwhile; look at it, then try again";
                 let _ = own.reply.send(Err(refuse(why.into())));
             }
-            Answered::Commit => match self.commit_as(own.text.clone(), 0, &own.options) {
+            Answered::Commit => match self.commit_with(own.text.clone(), own.live.clone(), &own.options) {
                 Err(refused) => {
                     self.agree(|agreement, _| agreement.failed());
                     let _ = own.reply.send(Err(refused));

@@ -171,6 +171,11 @@ impl Overrides {
         self.content.live = Live { stamp, ..live };
     }
 
+    /// What was before, where nobody has been told of anything later.
+    pub fn put_live_back(&mut self, live: Live) {
+        self.content.live = live;
+    }
+
     pub fn live(&self) -> &Live {
         &self.content.live
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use evenkeel_admin::{FailureKind, Refused, Reply};
+use evenkeel_agree::admission::admits_backup;
 use evenkeel_api as api;
 use evenkeel_config::Change;
 use evenkeel_health::{Outcome, Target};
@@ -94,7 +95,7 @@ impl Control {
         Ok(backup)
     }
 
-    /// Puts a backup in place: certificates, live states, the configuration by a commit, people.
+    /// Puts a backup in place: certificates, the configuration with the live states by a commit, people.
     /// All of it is looked at before anything is written; where a later step fails, what was
     /// written is put back.
     pub fn restore(
@@ -121,9 +122,6 @@ impl Control {
         };
         // It plays its role until all is done.
         let hold = self.pair().map(super::pair::Pair::holding);
-        let before = serde_json::to_string(self.overrides().live()).unwrap_or_default();
-        self.overrides_mut().restore_live(live);
-        self.push_states();
         notes.push("admin states and live weights are as in the backup".into());
         let made = jiff::Timestamp::from_millisecond(backup.made_ms as i64).unwrap_or_default();
         let options = api::CommitOptions {
@@ -156,24 +154,18 @@ impl Control {
             Ok(api::Restored { revision: committed.revision, notes })
         };
         let (sender, mut done) = oneshot::channel();
+        // They come with the commit: where it is refused, here or by the other node, they stay as they are.
+        self.sync_mut().commits.restored = Some(live);
         self.commit_on_both(backup.configuration, options, sender);
+        self.sync_mut().commits.restored = None;
         match done.try_recv() {
-            Ok(committed) => {
-                if committed.is_err()
-                    && let Ok(before) = serde_json::from_str(&before)
-                {
-                    self.overrides_mut().restore_live(before);
-                    self.push_states();
-                }
-                let _ = reply.send(finish(committed));
-            }
+            Ok(committed) => drop(reply.send(finish(committed))),
             // The other node is asked first.
             Err(_) => drop(tokio::spawn(async move {
                 let stopping = |_| Err(refuse(FailureKind::Failed, "the daemon is stopping"));
                 let _ = reply.send(finish(done.await.unwrap_or_else(stopping)));
             })),
         }
-        self.save_overrides();
     }
 
     /// The configuration of a backup as this node, or as the one that it is of.
@@ -218,7 +210,7 @@ impl Control {
         if self.pair().is_none() {
             return Ok(());
         }
-        if !self.is_active_node() && self.link_up().is_some() {
+        if admits_backup(self.is_active_node(), self.link_up().is_some()).is_err() {
             let why = "this node is passive, and a backup that is restored here would replace what the active node runs: restore it on the active node";
             return Err(refuse(FailureKind::Failed, why));
         }

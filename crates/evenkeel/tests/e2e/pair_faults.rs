@@ -420,6 +420,37 @@ fn a_backup_does_not_roll_the_active_node_back_and_makes_no_twin() {
     assert!(!own.contains("name = \"lb1\""), "{own}");
 }
 
+/// What the other node refuses is nowhere, the admin states of the backup among it.
+#[test]
+fn a_backup_that_the_other_node_refuses_changes_nothing() {
+    let Some(mut lab) = lab("pair-restore-refused") else { return };
+    let more = service("more", "10.77.0.104:8088", "http", "health-check = { type = \"none\" }", FRONT);
+    lab.start_pair("", &(web() + &more));
+    let text = |lab: &PairLab, node: usize| std::fs::read_to_string(lab.config_file(node)).unwrap();
+    let states =
+        |lab: &PairLab| [0, 1].map(|node| lab.json(node, &["status"]).to_string().contains("draining"));
+    assert_eq!(lab.cli(0, &["drain", "web/s1"]).code, 0);
+    eventually("both know that it drains", Duration::from_secs(10), || states(&lab) == [true; 2]);
+    let backup = lab.place.file("backup.json").display().to_string();
+    assert_eq!(lab.cli(0, &["backup", &backup]).code, 0);
+    assert_eq!(lab.cli(0, &["online", "web/s1"]).code, 0);
+    eventually("both know that it does not", Duration::from_secs(10), || states(&lab) == [false; 2]);
+    let file = lab.place.write("less.toml", lab.config(0, "", &web())).display().to_string();
+    assert_eq!(lab.json(0, &["commit", &file])["peer"], "committed");
+    // The port is somebody else's on the other node by now.
+    let _taken = lab.hosts.nginx(&lab.place, "lb2", &[8088]);
+    eventually("the port is taken", Duration::from_secs(10), || {
+        lab.hosts.run("lb2", "curl", &["-s", "http://127.0.0.1:8088/"]).code == 0
+    });
+    let before = [text(&lab, 0), text(&lab, 1)];
+    let refused = lab.cli(0, &["restore", &backup]);
+    assert!(refused.code != 0 && refused.err.contains("the other node refuses"), "{refused:?}");
+    assert!(refused.err.contains("8088"), "{refused:?}");
+    assert_eq!([text(&lab, 0), text(&lab, 1)], before);
+    assert_eq!(states(&lab), [false; 2], "admin states are as they were");
+    assert_eq!((lab.role(0), lab.role(1)), ("active".into(), "passive".into()));
+}
+
 /// Each node has a connection of its own to the other. One of them breaks and comes again, the other stays.
 #[test]
 fn a_link_that_breaks_one_way_leaves_nobody_without_knowledge_of_the_other() {
