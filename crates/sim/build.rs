@@ -126,6 +126,37 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
         "if false && over {",
     ),
     ("a_node_that_gave_up_says_it_on", "announce", "if !self.held || !(is_due", "if !(is_due"),
+    // The guard of the addresses, and what the kernel keeps of them.
+    (
+        "a_stuck_guard_is_waited_for",
+        "guard",
+        "now.saturating_sub(since) >= STUCK_MS",
+        "now.saturating_sub(since) >= STUCK_MS * 100",
+    ),
+    ("a_silent_daemon_is_trusted", "guard", "        !self.held.is_empty()\n    }", "        false\n    }"),
+    (
+        "a_dead_daemon_keeps_its_addresses",
+        "guard",
+        "(std::mem::take(&mut self.held), self.last_words",
+        "(BTreeSet::new(), self.last_words",
+    ),
+    (
+        "nobody_is_told_of_a_death",
+        "guard",
+        "self.last_words.take().filter(|_| was_active)",
+        "self.last_words.take().filter(|_| !was_active)",
+    ),
+    (
+        "half_a_line_is_lost",
+        "guard",
+        "self.partial.extend_from_slice(bytes);",
+        "self.partial = bytes.to_vec();",
+    ),
+    ("a_guard_takes_its_successors_addresses", "guard", "                    self.held.clear();\n", ""),
+    ("nothing_is_asked_for_again", "lease", "self == Holding::Held", "false"),
+    ("what_was_given_up_is_asked_for", "lease", "self == Holding::Held", "self != Holding::None"),
+    ("what_was_given_up_comes_back", "lease", "self == Holding::Given", "false"),
+    ("asked_for_again_too_late", "lease", "RENEW_MS: Millis = 2_000", "RENEW_MS: Millis = 9_500"),
     // Processes that are replaced, and nodes that join.
     (
         "a_new_process_begins_with_old_numbers",
@@ -216,6 +247,22 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
     ),
     ("calls_it_undone", "agreement", "if pending.done { Settled::Done }", "if false { Settled::Done }"),
     ("forgets_what_it_asked", "agreement", "Settled::Undone })", "Settled::Undone }).filter(|_| false)"),
+    (
+        "a_withdrawn_promise_stands",
+        "agreement",
+        "self.prepared.take_if(|p| p.id == id);\n    }\n\n    /// The other node answers.",
+        "let _ = id;\n    }\n\n    /// The other node answers.",
+    ),
+    ("the_second_operator_overwrites", "admission", "base != self.running)", "base > self.running)"),
+    ("every_base_is_refused", "admission", "base != self.running)", "base != 0 * self.running)"),
+    (
+        "commits_what_cannot_be_stored",
+        "admission",
+        "storable().map_err(|why| (NotAdmitted::NotStorable, Some(why)))",
+        "{ let _ = storable; Ok(()) }",
+    ),
+    ("backups_are_restored_anywhere", "admission", "if !active && linked {", "if false && linked {"),
+    ("no_backup_is_restored", "admission", "if !active && linked {", "if !active || linked {"),
     ("behind_is_other", "agreement", "() if peer.lineage.steps.contains(&own.id()) =>", "() if false =>"),
     ("commits_alone_in_step", "agreement", "Relation::Same if linked =>", "Relation::Same if !linked =>"),
 ];
@@ -223,10 +270,10 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let (vrrp, agree) = (Path::new("../vrrp/src"), Path::new("../agree/src"));
-    let files = ["announce", "beat", "election", "pace", "reach", "seal", "witness"]
+    let files = ["announce", "beat", "election", "guard", "lease", "pace", "reach", "seal", "witness"]
         .map(|f| (f, vrrp.join(f).with_extension("rs")));
-    let configuration = ["agreement", "past"].map(|f| (f, agree.join(f).with_extension("rs")));
-    let worlds = ["world", "checks", "node", "clients", "edits", "chance", "plan"]
+    let configuration = ["admission", "agreement", "past"].map(|f| (f, agree.join(f).with_extension("rs")));
+    let worlds = ["world", "checks", "node", "clients", "edits", "machine", "chance", "plan"]
         .map(|f| (f, PathBuf::from("src/truth").join(f).with_extension("rs")));
     let sources: Vec<(&str, String)> = files
         .into_iter()
@@ -260,7 +307,11 @@ fn main() {
             let _ = writeln!(modules, "    #[path = {:?}]\n    pub mod {name};", path.display().to_string());
         }
         let _ = writeln!(modules, "}}");
-        let world = if ["agreement", "past"].contains(file) { "edits" } else { "world" };
+        let world = match *file {
+            "agreement" | "past" | "admission" => "edits",
+            "guard" | "lease" => "machine",
+            _ => "world",
+        };
         let _ = writeln!(list, "    ({mutant:?}, |seed| {mutant}::{world}::broken(seed)),");
     }
     let text = format!("{modules}\nconst MUTANTS: &[(&str, fn(u64) -> Option<String>)] = &[\n{list}];\n");

@@ -4,13 +4,14 @@
 
 /// The true rules with the world around them.
 pub mod truth {
-    pub use evenkeel_agree::{agreement, past};
-    pub use evenkeel_vrrp::{announce, beat, election, pace, reach, seal, witness};
+    pub use evenkeel_agree::{admission, agreement, past};
+    pub use evenkeel_vrrp::{announce, beat, election, guard, lease, pace, reach, seal, witness};
 
     pub mod chance;
     pub mod checks;
     pub mod clients;
     pub mod edits;
+    pub mod machine;
     pub mod node;
     pub mod plan;
     pub mod world;

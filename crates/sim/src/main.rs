@@ -1,12 +1,13 @@
 //! Plays many seeds: `evenkeel-sim [COUNT] [FIRST]`, or one with its story: `evenkeel-sim --story SEED`
-//! (who is active), `evenkeel-sim --edits SEED` (the configuration).
+//! (who is active), `evenkeel-sim --edits SEED` (the configuration), `evenkeel-sim --machine SEED` (the guard and what
+//! the kernel keeps).
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use evenkeel_sim::truth::edits;
 use evenkeel_sim::truth::world::{broken as broken_world, play_traced};
+use evenkeel_sim::truth::{edits, machine};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,6 +31,15 @@ fn main() -> ExitCode {
             }
         };
     }
+    if arguments.first().is_some_and(|a| a == "--machine") {
+        return match machine::play(number(1).unwrap_or(0), true) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(broken) => {
+                println!("seed {}, {} ms: {}", broken.seed, broken.at, broken.what);
+                ExitCode::FAILURE
+            }
+        };
+    }
     let (count, first) = (number(0).unwrap_or(100_000), number(1).unwrap_or(0));
     let (next, broken) = (AtomicU64::new(first), AtomicU64::new(0));
     let start = Instant::now();
@@ -42,7 +52,9 @@ fn main() -> ExitCode {
                     if seed >= first + count {
                         return;
                     }
-                    if let Some(why) = broken_world(seed).or_else(|| edits::broken(seed)) {
+                    if let Some(why) =
+                        broken_world(seed).or_else(|| edits::broken(seed)).or_else(|| machine::broken(seed))
+                    {
                         println!("seed {seed}: {why}");
                         broken.fetch_add(1, Relaxed);
                     }

@@ -1,6 +1,6 @@
 //! A share of the seeds in every run of the tests; `evenkeel-sim` plays as many as wanted.
 
-use evenkeel_sim::truth::{edits, world};
+use evenkeel_sim::truth::{edits, machine, world};
 
 #[test]
 fn the_rules_hold_in_many_worlds() {
@@ -16,4 +16,12 @@ fn both_nodes_come_to_one_configuration() {
         .filter_map(|seed| edits::broken(seed).map(|what| format!("seed {seed}: {what}")))
         .collect();
     assert!(found.is_empty(), "see `evenkeel-sim --edits SEED`:\n{}", found.join("\n"));
+}
+
+#[test]
+fn addresses_end_with_whoever_has_them() {
+    let found: Vec<String> = (0..600)
+        .filter_map(|seed| machine::broken(seed).map(|what| format!("seed {seed}: {what}")))
+        .collect();
+    assert!(found.is_empty(), "see `evenkeel-sim --machine SEED`:\n{}", found.join("\n"));
 }

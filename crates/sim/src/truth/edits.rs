@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::admission::{CommitRequest, admits_backup};
 use super::agreement::{Agreement, Answered, Begin, CommitReply, Greeted, Relation, Settled};
 use super::chance::Chance;
 use super::past::{Head, Lineage, Past};
@@ -17,7 +18,7 @@ type Millis = u64;
 const FAULTS_END: Millis = 20_000;
 const END: Millis = FAULTS_END + 12_000;
 /// Messages of a world: more would be two nodes that never come to rest.
-const TALK_AT_MOST: usize = 400;
+const TALK_AT_MOST: usize = 240;
 const TICK: Millis = 100;
 
 #[derive(Clone, Debug)]
@@ -52,6 +53,9 @@ struct Ticket {
     answer: Option<Answer>,
     /// Who asked heard no more: the node died.
     died: bool,
+    /// It was refused for a reason that is one: what was read did not run any more, a disk took nothing, the node only
+    /// followed.
+    excused: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +71,18 @@ enum Happens {
     Down(usize, u64),
     Role(usize, bool),
     Tick(usize),
+    /// Somebody reads what runs, thinks, and commits it changed, for the revision that they saw.
+    Read(usize, Millis),
+    Based {
+        node: usize,
+        base: u64,
+        from: u64,
+        text: u64,
+    },
+    /// Whether the disk takes anything: it is full, or read-only.
+    Disk(usize, bool),
+    /// A backup is restored.
+    Restore(usize),
 }
 
 struct Node {
@@ -77,6 +93,9 @@ struct Node {
     revision: u64,
     /// Texts that it has run.
     kept: Vec<u64>,
+    /// What the disk has of it.
+    stored: (Past, u64),
+    has_disk: bool,
     // What it does not.
     agreement: Agreement,
     /// The connection that it believes in.
@@ -105,6 +124,9 @@ pub struct Edits {
     twins: bool,
     /// Nothing but edits happens.
     calm: bool,
+    /// Disks fail, and what could not be taken is sent again after a time. In the other worlds nothing heals by waiting.
+    disks_fail: bool,
+    wrong: Option<String>,
     trace: Option<Vec<String>>,
 }
 
@@ -136,6 +158,8 @@ impl Edits {
             Node {
                 alive: true,
                 active,
+                stored: (past.clone(), 1),
+                has_disk: true,
                 past,
                 revision: 1,
                 kept: vec![1],
@@ -161,6 +185,8 @@ impl Edits {
             talk: 0,
             twins: false,
             calm: seed.is_multiple_of(4),
+            disks_fail: (seed / 4).is_multiple_of(2),
+            wrong: None,
             trace: None,
         };
         world.plan();
@@ -180,6 +206,7 @@ impl Edits {
                 self.at(other, Happens::Edit(1 - node));
             }
         }
+        self.plan_people_and_disks();
         for node in 0..2 {
             self.at(TICK, Happens::Tick(node));
         }
@@ -215,9 +242,43 @@ impl Edits {
             self.at(when, Happens::Role(active, true));
             self.at(when + apart, Happens::Role(1 - active, false));
         }
+        for node in 0..2 {
+            self.at(FAULTS_END, Happens::Disk(node, true));
+        }
         self.at(FAULTS_END, Happens::Start(0));
         self.at(FAULTS_END, Happens::Start(1));
         self.at(FAULTS_END + 1, Happens::Connect);
+    }
+
+    /// Two operators, disks that take nothing for a while, a backup that is restored.
+    fn plan_people_and_disks(&mut self) {
+        let pick = |chance: &mut Chance| 500 + chance.below(FAULTS_END - 4_500);
+        for _ in 0..self.chance.below(6) {
+            let (when, node) = (pick(&mut self.chance), self.chance.below(2) as usize);
+            let thinks = self.chance.below(900);
+            self.at(when, Happens::Read(node, thinks));
+            if self.chance.percent(50) {
+                let other = when + self.chance.below(300);
+                let elsewhere = self.chance.below(2) as usize;
+                self.at(other, Happens::Read(elsewhere, thinks));
+            }
+        }
+        for _ in 0..if self.disks_fail { self.chance.below(3) } else { 0 } {
+            let (when, node) = (pick(&mut self.chance), self.chance.below(2) as usize);
+            let lasts = 100 + self.chance.below(3_000);
+            self.at(when, Happens::Disk(node, false));
+            self.at(when + lasts, Happens::Disk(node, true));
+            if self.chance.percent(60) {
+                let editor = self.chance.below(2) as usize;
+                let within = when + self.chance.below(lasts);
+                self.at(within, Happens::Edit(editor));
+                self.at(when + lasts + 50, Happens::Edit(1 - editor));
+            }
+        }
+        if self.chance.percent(40) {
+            let (when, node) = (pick(&mut self.chance), self.chance.below(2) as usize);
+            self.at(when, Happens::Restore(node));
+        }
     }
 
     fn at(&mut self, when: Millis, what: Happens) {
@@ -245,6 +306,9 @@ impl Edits {
             match self.events[at].clone() {
                 Event::Happens(what) => self.happens(what),
                 Event::Arrives { to, session, say } => self.arrives(to, session, say),
+            }
+            if let Some(what) = self.wrong.take() {
+                return Err(what);
             }
             if self.talk > TALK_AT_MOST {
                 return Err("the nodes never come to rest".into());
@@ -297,7 +361,7 @@ impl Edits {
                 Some(Answer::Here) if self.calm && (0..2).all(|node| self.can_run(node, *text)) => {
                     return Err(format!("commit {number} was made here alone, for no reason"));
                 }
-                Some(Answer::Refused) if self.calm && !self.was_in_the_way(ticket) => {
+                Some(Answer::Refused) if self.calm && !ticket.excused && !self.was_in_the_way(ticket) => {
                     return Err(format!("commit {number} of text {text} was refused, for no reason"));
                 }
                 Some(Answer::Refused) if *fresh && found != (false, false) => {
@@ -325,10 +389,10 @@ impl Edits {
     }
 
     /// Whether a commit that was refused had a reason: a machine that cannot run it, or another one at
-    /// the same time that went on.
+    /// the same time that went on, or was refused by the other node's disk.
     fn was_in_the_way(&self, refused: &Ticket) -> bool {
         let overlaps = |other: &&Ticket| {
-            other.answer == Some(Answer::Both)
+            (other.answer == Some(Answer::Both) || other.excused)
                 && other.asked <= refused.answered + 100
                 && refused.asked <= other.answered + 100
         };
@@ -344,7 +408,21 @@ impl Edits {
         self.record(|| format!("{what:?}"));
         match what {
             Happens::Edit(node) if self.nodes[node].alive => self.edit(node),
-            Happens::ByHand(node) if self.nodes[node].alive => {
+            Happens::Read(node, thinks) if self.nodes[node].alive => {
+                self.texts += 1;
+                let n = &self.nodes[node];
+                let based = Happens::Based { node, base: n.revision, from: n.past.id(), text: self.texts };
+                self.at(self.now + thinks, based);
+            }
+            Happens::Based { node, base, from, text } if self.nodes[node].alive => {
+                let is_other = self.nodes[node].past.id() != from;
+                self.ask_for(node, text, true, Some((base, is_other)));
+            }
+            Happens::Read(..) | Happens::Based { .. } => {}
+            Happens::Disk(node, works) => self.nodes[node].has_disk = works,
+            Happens::Restore(node) if self.nodes[node].alive => self.restore(node),
+            Happens::Restore(_) => {}
+            Happens::ByHand(node) if self.nodes[node].alive && self.nodes[node].has_disk => {
                 self.texts += 1;
                 let text = self.texts;
                 if self.can_run(node, text) {
@@ -355,15 +433,7 @@ impl Edits {
                 }
             }
             Happens::Edit(_) | Happens::ByHand(_) => {}
-            Happens::Kill(node) => {
-                let n = &mut self.nodes[node];
-                if let Some((_, ticket)) = n.own {
-                    self.tickets[ticket].died = true;
-                }
-                (n.alive, n.session, n.own, n.prepared) = (false, None, None, None);
-                n.agreement = Agreement::default();
-                self.cut();
-            }
+            Happens::Kill(node) => self.kill(node),
             Happens::Start(node) => {
                 let restarted = !std::mem::replace(&mut self.nodes[node].alive, true);
                 let when = self.now + 20 + self.chance.below(300);
@@ -383,17 +453,7 @@ impl Edits {
                 }
             }
             Happens::Connect => {}
-            Happens::Up(node, session) => {
-                if self.session == Some(session) && self.nodes[node].alive {
-                    if self.nodes[node].session.is_some() {
-                        self.down(node);
-                    }
-                    self.nodes[node].session = Some(session);
-                    self.nodes[node].agreement.on_link_up();
-                    self.say_hello(node);
-                    self.compare(node);
-                }
-            }
+            Happens::Up(node, session) => self.up(node, session),
             Happens::Down(node, session) => {
                 if self.nodes[node].session == Some(session) {
                     self.down(node);
@@ -408,7 +468,36 @@ impl Edits {
                 if let Some(settled) = self.nodes[node].agreement.tick(now) {
                     self.settle(node, settled);
                 }
+                let n = &mut self.nodes[node];
+                let talks = self.disks_fail && n.alive && n.session.is_some();
+                if talks && n.agreement.is_due_again(&n.past, now) {
+                    self.compare(node);
+                }
             }
+        }
+    }
+
+    /// What is on its disk is left.
+    fn kill(&mut self, node: usize) {
+        let n = &mut self.nodes[node];
+        if let Some((_, ticket)) = n.own {
+            self.tickets[ticket].died = true;
+        }
+        (n.alive, n.session, n.own, n.prepared) = (false, None, None, None);
+        (n.past, n.revision) = n.stored.clone();
+        n.agreement = Agreement::default();
+        self.cut();
+    }
+
+    fn up(&mut self, node: usize, session: u64) {
+        if self.session == Some(session) && self.nodes[node].alive {
+            if self.nodes[node].session.is_some() {
+                self.down(node);
+            }
+            self.nodes[node].session = Some(session);
+            self.nodes[node].agreement.on_link_up();
+            self.say_hello(node);
+            self.compare(node);
         }
     }
 
@@ -438,9 +527,41 @@ impl Edits {
 
     fn answer(&mut self, node: usize, answer: Answer) {
         if let Some((_, ticket)) = self.nodes[node].own.take() {
-            self.tickets[ticket].answer = Some(answer);
+            self.acknowledge(node, ticket, answer);
             self.tickets[ticket].answered = self.now;
             self.record(|| format!("node {node}: commit {ticket}: {answer:?}"));
+        }
+    }
+
+    /// Whoever asked is told. What is acknowledged outlives the process.
+    fn acknowledge(&mut self, node: usize, ticket: usize, answer: Answer) {
+        self.tickets[ticket].answer = Some(answer);
+        let n = &self.nodes[node];
+        if answer != Answer::Refused && n.stored.0.id() != n.past.id() {
+            self.wrong = Some(format!("commit {ticket} was acknowledged, and is on no disk"));
+        }
+    }
+
+    /// What runs is written down; what was promised before has its place on the disk already.
+    fn store(&mut self, node: usize, has_place: bool) {
+        let n = &mut self.nodes[node];
+        if n.has_disk || has_place {
+            n.stored = (n.past.clone(), n.revision);
+        }
+    }
+
+    fn restore(&mut self, node: usize) {
+        let n = &self.nodes[node];
+        let (active, linked) = (n.active, n.session.is_some());
+        let text = n.kept[self.chance.below(n.kept.len() as u64) as usize];
+        if admits_backup(active, linked).is_ok() {
+            if !active && linked {
+                self.wrong =
+                    Some("a backup on the passive node has replaced what the active one runs".into());
+            }
+            self.ask_for(node, text, false, None);
+        } else if active || !linked {
+            self.wrong = Some("a backup was refused, for no reason".into());
         }
     }
 
@@ -479,6 +600,7 @@ impl Edits {
         n.past.run(text);
         n.kept.push(text);
         n.revision = (n.revision + 1).max(at_least);
+        self.store(node, false);
         true
     }
 
@@ -498,6 +620,7 @@ impl Edits {
                 let n = &mut self.nodes[node];
                 let (way, text) = (n.agreement.peers_lineage(), n.past.text());
                 n.past.adopt(&way, text);
+                self.store(node, false);
                 self.say_hello(node);
             }
             Greeted::Nothing | Greeted::Differs => {}
@@ -514,20 +637,41 @@ impl Edits {
             let kept = &self.nodes[node].kept;
             kept[self.chance.below(kept.len() as u64) as usize]
         };
+        self.ask_for(node, text, fresh, None);
+    }
+
+    /// `base`: the revision that it was made for, and whether another step runs by now.
+    fn ask_for(&mut self, node: usize, text: u64, fresh: bool, base: Option<(u64, bool)>) {
         let ticket = self.tickets.len();
-        let step = self.nodes[node].past.next(text);
-        let now = self.now;
-        self.tickets.push(Ticket { text, fresh, step, asked: now, answered: now, answer: None, died: false });
-        if !self.can_run(node, text) {
-            self.tickets[ticket].answer = Some(Answer::Refused);
-            return;
+        let (step, now) = (self.nodes[node].past.next(text), self.now);
+        let is_other = base.is_some_and(|base| base.1);
+        self.tickets.push(Ticket {
+            text,
+            fresh,
+            step,
+            asked: now,
+            answered: now,
+            answer: None,
+            died: false,
+            // The same text committed once more is another revision.
+            excused: base.is_some_and(|base| base.0 != self.nodes[node].revision)
+                || !self.nodes[node].has_disk,
+        });
+        let request = CommitRequest { base: base.map(|base| base.0), running: self.nodes[node].revision };
+        let (usable, storable) = (self.can_run(node, text), self.nodes[node].has_disk);
+        let check = |holds: bool| if holds { Ok(()) } else { Err(()) };
+        if request.admit(|| check(usable), || check(storable)).is_err() {
+            return self.acknowledge(node, ticket, Answer::Refused);
+        }
+        if is_other && !self.twins {
+            self.wrong = Some("what somebody else had changed meanwhile was overwritten".into());
         }
         let n = &mut self.nodes[node];
         match n.agreement.begin(&n.past, n.session.is_some(), now) {
-            Begin::Busy => self.tickets[ticket].answer = Some(Answer::Refused),
+            Begin::Busy => self.acknowledge(node, ticket, Answer::Refused),
             Begin::Alone => {
                 self.run_text(node, text, 0);
-                self.tickets[ticket].answer = Some(Answer::Here);
+                self.acknowledge(node, ticket, Answer::Here);
                 self.say_hello(node);
                 self.compare(node);
             }
@@ -537,6 +681,29 @@ impl Edits {
                 self.say(node, Say::Ask { id, base, text });
             }
         }
+    }
+
+    fn on_ask(&mut self, to: usize, id: u64, base: u64, text: u64) {
+        let now = self.now;
+        let n = &mut self.nodes[to];
+        let asked = n.agreement.on_ask(&n.past, n.active, id, base, now);
+        if asked == (CommitReply::Yes { gave_up: true }) {
+            self.answer(to, Answer::Refused);
+        }
+        let mut refused = !matches!(asked, CommitReply::Yes { .. });
+        let tried = self.can_run(to, text) || !self.chance.percent(70);
+        let could = tried && self.nodes[to].has_disk;
+        if !refused && !could {
+            self.nodes[to].agreement.withdraw(id);
+            refused = true;
+            if let Some((_, ticket)) = self.nodes[1 - to].own {
+                self.tickets[ticket].excused |= !self.nodes[to].has_disk;
+            }
+        }
+        if !refused {
+            self.nodes[to].prepared = Some((id, text));
+        }
+        self.say(to, Say::Answer { id, refused });
     }
 
     fn arrives(&mut self, to: usize, session: u64, say: Say) {
@@ -558,28 +725,14 @@ impl Edits {
             Say::Configuration { stand, way, text, forced } => {
                 let n = &mut self.nodes[to];
                 if n.agreement.on_configuration(&n.past, stand, way.clone(), forced) {
-                    if self.run_text(to, text, stand.revision) {
+                    if self.nodes[to].has_disk && self.run_text(to, text, stand.revision) {
                         self.nodes[to].past.adopt(&way, text);
+                        self.store(to, false);
                     }
                     self.say_hello(to);
                 }
             }
-            Say::Ask { id, base, text } => {
-                let n = &mut self.nodes[to];
-                let asked = n.agreement.on_ask(&n.past, n.active, id, base, now);
-                if asked == (CommitReply::Yes { gave_up: true }) {
-                    self.answer(to, Answer::Refused);
-                }
-                let mut refused = !matches!(asked, CommitReply::Yes { .. });
-                if !refused && !self.can_run(to, text) && self.chance.percent(70) {
-                    self.nodes[to].agreement.withdraw(id);
-                    refused = true;
-                }
-                if !refused {
-                    self.nodes[to].prepared = Some((id, text));
-                }
-                self.say(to, Say::Answer { id, refused });
-            }
+            Say::Ask { id, base, text } => self.on_ask(to, id, base, text),
             Say::Answer { id, refused } => {
                 let n = &mut self.nodes[to];
                 match n.agreement.on_answer(&n.past, id, refused, now) {
@@ -592,6 +745,7 @@ impl Edits {
                             self.nodes[to].agreement.failed();
                             return self.answer(to, Answer::Refused);
                         }
+                        self.store(to, true);
                         self.say(to, Say::Commit { id });
                         self.say_hello(to);
                     }
@@ -603,6 +757,7 @@ impl Edits {
                 let text = n.prepared.take_if(|(prepared, _)| *prepared == id).map(|(_, text)| text);
                 let failed = !followed || !text.is_some_and(|text| self.run_text(to, text, 0));
                 if !failed {
+                    self.store(to, true);
                     let n = &mut self.nodes[to];
                     n.agreement.followed(&n.past);
                 }
