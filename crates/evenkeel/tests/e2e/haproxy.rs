@@ -31,7 +31,8 @@ fn told(command: &mut Command) -> Told {
 pub fn ask(socket: &Path, command: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap_or_else(|e| panic!("{}: {e}", socket.display()));
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    writeln!(stream, "{command}").unwrap();
+    // At once: whoever has its commands answers and closes, be there one more line or not.
+    stream.write_all(format!("{command}\n").as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text
