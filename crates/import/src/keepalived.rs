@@ -4,7 +4,7 @@ mod checks;
 
 use crate::draft::{Draft, Pool, Service, Table, Value};
 use crate::tree::{Node, Tree};
-use crate::words::{address, name, with_port};
+use crate::words::{NO_LOCAL_SERVER, address, is_loopback, name, with_port};
 
 /// Words, with quotes and comments; a brace is a word of its own.
 fn parse(text: &str) -> Vec<Node> {
@@ -416,9 +416,8 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
     if let Some(sorry) = node.child("sorry_server")
         && let Some(host) = sorry.words.get(1).and_then(|h| address(h))
     {
-        if host.parse::<std::net::IpAddr>().is_ok_and(|own| own.is_loopback()) {
-            let why = format!("{host}: layer 4 reaches no server of this machine; mode tcp or http can");
-            draft.left(sorry.line, "sorry_server", why);
+        if is_loopback(&host) {
+            draft.left(sorry.line, "sorry_server", format!("{host}: {NO_LOCAL_SERVER}"));
         } else {
             add_sorry(&host, sorry, mode, &mut pool);
         }

@@ -1,7 +1,7 @@
 //! A service that ends TLS in front of another one of the same machine is one service with it.
 
 use crate::draft::{Draft, Service, Table};
-use crate::words::split_port;
+use crate::words::{is_loopback, split_port};
 
 impl Draft {
     /// A service that ends TLS and hands over to another service of this machine becomes one with it.
@@ -69,9 +69,7 @@ impl Draft {
 /// own, and that of the service in front.
 fn covers(vip: &str, target: &str, fronts: &[String]) -> bool {
     let ((host, ports), (address, port)) = (split_port(vip), split_port(target));
-    let bare = address.trim_matches(['[', ']']);
-    let loopback = bare.parse::<std::net::IpAddr>().is_ok_and(|own| own.is_loopback());
-    let own = loopback || fronts.iter().any(|front| split_port(front).0 == address);
+    let own = is_loopback(address) || fronts.iter().any(|front| split_port(front).0 == address);
     let any = ["0.0.0.0", "[::]", "*"].contains(&host) && own;
     (any || host == address) && ports.zip(port).is_some_and(|(all, one)| all.split(',').any(|p| p == one))
 }

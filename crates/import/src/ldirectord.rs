@@ -1,7 +1,7 @@
 //! `ldirectord.cf`.
 
 use crate::draft::{Draft, Pool, Service, Table, Twice, unverified};
-use crate::words::{address, host, name, port_number, split_port, with_port};
+use crate::words::{NO_LOCAL_SERVER, address, host, is_loopback, name, port_number, split_port, with_port};
 
 #[derive(Default)]
 struct Virtual {
@@ -15,6 +15,11 @@ struct Virtual {
 impl Virtual {
     fn get(&self, key: &str) -> Option<&str> {
         self.options.iter().rfind(|(k, ..)| k == key).map(|(_, v, _)| v.as_str())
+    }
+
+    /// The lines of its real servers.
+    fn reals(&self) -> impl Iterator<Item = &(String, String, usize)> {
+        self.options.iter().filter(|(key, ..)| key == "real" || key == "real6")
     }
 }
 
@@ -183,7 +188,7 @@ fn service(one: &Virtual, globals: &Virtual, draft: &mut Draft) {
 fn real_servers(one: &Virtual, draft: &mut Draft) -> (Pool, &'static str) {
     let mut pool = Pool::default();
     let mut mode = "";
-    for (key, value, line) in one.options.iter().filter(|(k, ..)| k == "real" || k == "real6") {
+    for (key, value, line) in one.reals() {
         let (plain, quoted) = words(value);
         let forward = match plain.get(1).copied().unwrap_or("masq") {
             "gate" => "dr",
@@ -242,8 +247,7 @@ fn own_words(value: &str) -> Vec<&str> {
 /// What the servers of a service are asked, and what they must say, where they have that of their own and all have
 /// the same; told where they differ.
 fn own_question<'a>(one: &'a Virtual, draft: &mut Draft) -> Option<(&'a str, Option<&'a str>)> {
-    let reals = one.options.iter().filter(|(key, ..)| key == "real" || key == "real6");
-    let asked = reals.map(|(key, value, line)| {
+    let asked = one.reals().map(|(key, value, line)| {
         let mut rest = own_words(value).into_iter();
         (key, *line, rest.next().map(|request| (request, rest.next())))
     });
@@ -267,7 +271,7 @@ fn add_fallback(fallback: &str, mode: &str, line: usize, pool: &mut Pool, draft:
     }
     let (host, port) = split_port(place);
     let port = port.map(port_number);
-    match address(host).filter(|h| !h.starts_with("127.")) {
+    match address(host).filter(|host| !is_loopback(host)) {
         Some(host) => {
             let mut server = Table::commented(vec!["fallback".into()]);
             server.text("name", "fallback");
@@ -278,11 +282,7 @@ fn add_fallback(fallback: &str, mode: &str, line: usize, pool: &mut Pool, draft:
             server.set("backup", true);
             pool.servers.push(server);
         }
-        None => draft.left(
-            line,
-            "fallback",
-            format!("{place}: layer 4 reaches no server of this machine; mode tcp or http can"),
-        ),
+        None => draft.left(line, "fallback", format!("{place}: {NO_LOCAL_SERVER}")),
     }
 }
 
@@ -427,8 +427,7 @@ fn what_is_asked(
         }
     }
     if check.text_of("type") != Some("http") {
-        let reals = one.options.iter().filter(|(key, ..)| key == "real" || key == "real6");
-        for (key, value, line) in reals {
+        for (key, value, line) in one.reals() {
             if let [request, ..] = own_words(value)[..] {
                 draft.left(*line, key, format!("{request}: a check of this type does not ask so"));
             }

@@ -5,7 +5,7 @@ mod conditions;
 mod syntax;
 mod targets;
 
-use crate::draft::{Draft, Pool, Service, Table, Value, based, status};
+use crate::draft::{Draft, Pool, Service, Table, Value, also, based, status};
 use crate::tree::Node;
 use crate::words::{address, name, port_number, quoted, with_port};
 use changes::Changes;
@@ -22,7 +22,8 @@ struct General<'a> {
     transparent: bool,
     /// Upper and lower case of paths are the same.
     folds: bool,
-    headers: Headers,
+    /// The headers about the client are added.
+    forwarded: bool,
     /// Where files without a folder lie.
     folder: String,
     lists: BTreeMap<&'a str, &'a Node>,
@@ -32,29 +33,17 @@ struct General<'a> {
     services: Vec<&'a Node>,
 }
 
-/// Headers that Pound adds by itself.
-#[derive(Clone, Copy)]
-struct Headers {
-    forwarded: bool,
-    tls: bool,
-}
-
-impl Headers {
-    /// As a `HeaderOption` changes them.
-    fn changed(mut self, nodes: &[Node]) -> Headers {
-        let lines = nodes.iter().filter(|node| node.is("HeaderOption"));
-        for word in lines.flat_map(|node| &node.words[1..]) {
-            let on = !word.starts_with("no-");
-            match word.trim_start_matches("no-") {
-                "all" => (self.forwarded, self.tls) = (on, on),
-                "none" => (self.forwarded, self.tls) = (false, false),
-                "forwarded" => self.forwarded = on,
-                "ssl" => self.tls = on,
-                _ => {}
-            }
+/// Whether Pound adds the headers about the client, as a `HeaderOption` changes it.
+fn adds_forwarded(mut adds: bool, nodes: &[Node]) -> bool {
+    let lines = nodes.iter().filter(|node| node.is("HeaderOption"));
+    for word in lines.flat_map(|node| &node.words[1..]) {
+        match word.as_str() {
+            "all" | "forwarded" => adds = true,
+            "none" | "no-all" | "no-forwarded" => adds = false,
+            _ => {}
         }
-        self
     }
+    adds
 }
 
 /// Lines that say how Pound itself runs.
@@ -105,7 +94,7 @@ pub fn read(text: &str, draft: &mut Draft) {
         websocket: value("WSTimeOut").map(String::as_str),
         transparent: value("TProxy").is_some_and(|v| v == "1"),
         folds: value("IgnoreCase").is_some_and(|v| is_on(v)),
-        headers: Headers { forwarded: true, tls: true }.changed(&all),
+        forwarded: adds_forwarded(true, &all),
         folder: value("IncludeDir").cloned().unwrap_or_else(|| "/etc".into()),
         lists: named("ACL"),
         conditions: named("Condition"),
@@ -184,7 +173,7 @@ fn forwarded(node: &Node, general: &General<'_>, service: &mut Service) {
         let sets = |c: &&Node| ["AddHeader", "HeaderAdd", "SetHeader"].iter().any(|word| c.is(word));
         node.children.iter().filter(sets).any(text)
     };
-    if general.headers.changed(&node.children).forwarded {
+    if adds_forwarded(general.forwarded, &node.children) {
         let own = ["x-forwarded-for", "x-forwarded-proto"].into_iter().filter(|header| !adds(header));
         let own: Vec<&str> = own.collect();
         service.table.set_with("forwarded", Value::texts(own), "as Pound did by itself");
@@ -388,9 +377,7 @@ fn ask_login(inner: &Node, users: &str, when: &str, service: &mut Service, draft
     }
     let mut route = Table::commented(inner.comments.clone());
     route.text("name", &format!("login-{}", inner.line));
-    if !when.is_empty() {
-        route.when(when);
-    }
+    also(&mut route, when);
     route.set("basic-auth", Table::default().with_text("users", users));
     let why = "passwords are bcrypt (`htpasswd -B`) or SHA-crypt: others of the file let nobody in";
     draft.note(inner.line, &format!("BasicAuth {users}"), why);
@@ -417,9 +404,7 @@ fn special(inner: &Node, number: usize, when: &str, service: &mut Service, draft
     }
     let mut route = Table::commented(inner.comments.clone());
     route.text("name", &format!("service-{number}"));
-    if !when.is_empty() {
-        route.when(when);
-    }
+    also(&mut route, when);
     if let Some(error) = inner.child("Error") {
         let code = error.words.get(1).and_then(|code| code.parse::<u16>().ok()).unwrap_or(503);
         route.set("deny", status(code));
@@ -457,9 +442,7 @@ fn take_pool(
         draft.grave(inner.line, "Service", "it has no back ends: its requests get a 503");
         let mut route = Table::default();
         route.text("name", &name(&format!("nobody-{label}")));
-        if !when.is_empty() {
-            route.when(when);
-        }
+        also(&mut route, when);
         route.set("deny", status(503));
         service.routes.push(route);
         return false;

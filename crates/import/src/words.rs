@@ -49,6 +49,15 @@ pub fn address(host: &str) -> Option<String> {
     bare.parse::<std::net::IpAddr>().ok().map(|a| a.to_string())
 }
 
+/// What is said of a server at layer 4 that is this machine.
+pub const NO_LOCAL_SERVER: &str = "layer 4 reaches no server of this machine; mode tcp or http can";
+
+/// Whether an address is one of this machine alone.
+pub fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_matches(['[', ']']);
+    bare.parse::<std::net::IpAddr>().is_ok_and(|own| own.is_loopback())
+}
+
 /// An address, or a host name as it is written.
 pub fn host(host: &str) -> Option<String> {
     address(host).or_else(|| evenkeel_model::HostName::new(host).map(|name| name.as_str().to_owned()))

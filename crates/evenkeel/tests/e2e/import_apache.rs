@@ -274,20 +274,15 @@ fn written(place: &Place, at: impl Fn(usize) -> SocketAddr, server: SocketAddr) 
     text
 }
 
-fn apache(place: &Place, hosts: &str) -> Process {
+/// Debian's Apache with these modules and lines.
+pub fn apache(place: &Place, modules: &str, lines: &str) -> Process {
     let folder = place.folder().display();
     std::fs::create_dir_all(place.file("www")).unwrap();
-    let modules: Vec<String> = MODULES
+    let modules: Vec<String> = modules
         .split_whitespace()
         .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
         .collect();
-    let listen: Vec<String> =
-        (0..CASES.len()).map(|n| format!("Listen {}\n", place.at(20_000 + n as u16))).collect();
-    let config = format!(
-        "PidFile {folder}/pid\nErrorLog {folder}/error.log\n{}{}<Directory />\nRequire all denied\n</Directory>\n{hosts}",
-        modules.concat(),
-        listen.concat()
-    );
+    let config = format!("PidFile {folder}/pid\nErrorLog {folder}/error.log\n{}{lines}", modules.concat());
     let file = place.write("apache.conf", config);
     let tried = Command::new("apache2").arg("-t").arg("-f").arg(&file).output().unwrap();
     assert!(tried.status.success(), "{}", String::from_utf8_lossy(&tried.stderr));
@@ -311,7 +306,10 @@ fn what_apache_closes_stays_closed() {
     }
     let theirs = |number: usize| place.at(20_000 + number as u16);
     let ours = |number: usize| other.at(20_000 + number as u16);
-    let _apache = apache(&place, &written(&place, theirs, server));
+    let listen: Vec<String> = (0..CASES.len()).map(|number| format!("Listen {}\n", theirs(number))).collect();
+    let closed = "<Directory />\nRequire all denied\n</Directory>\n";
+    let lines = format!("{}{closed}{}", listen.concat(), written(&place, theirs, server));
+    let _apache = apache(&place, MODULES, &lines);
     let source = place.write("hosts.conf", written(&place, ours, server));
     let output = Command::new(env!("CARGO_BIN_EXE_evenkeel"))
         .args(["import", "apache"])

@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use evenkeel_testbed::{Place, Process, Scripted, eventually, parse_answer, read_head, require};
+use evenkeel_testbed::{Place, Scripted, eventually, parse_answer, read_head, require};
 
+use crate::import_apache::apache;
 use crate::start;
 
 /// Lines of a host; `A` and `B` are the places of the two servers.
@@ -103,20 +104,6 @@ fn written(folder: &Place, at: impl Fn(usize) -> SocketAddr, servers: [SocketAdd
     text
 }
 
-fn apache(place: &Place, hosts: &str) -> Process {
-    let folder = place.folder().display();
-    std::fs::create_dir_all(place.file("www")).unwrap();
-    let modules: Vec<String> = MODULES
-        .split_whitespace()
-        .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
-        .collect();
-    let config = format!("PidFile {folder}/pid\nErrorLog {folder}/error.log\n{}{hosts}", modules.concat());
-    let file = place.write("apache.conf", config);
-    let tried = Command::new("apache2").arg("-t").arg("-f").arg(&file).output().unwrap();
-    assert!(tried.status.success(), "{}", String::from_utf8_lossy(&tried.stderr));
-    Process::start(Command::new("apache2").args(["-DFOREGROUND", "-f"]).arg(file).stderr(Stdio::null()))
-}
-
 #[test]
 fn what_apache_passes_on_arrives_where_it_did() {
     if !require(&["apache2"]) {
@@ -127,7 +114,7 @@ fn what_apache_passes_on_arrives_where_it_did() {
     let _servers = [echo(servers[0], "A"), echo(servers[1], "B")];
     let theirs = |number: usize| place.at(20_000 + number as u16);
     let ours = |number: usize| other.at(20_000 + number as u16);
-    let _apache = apache(&place, &written(&place, theirs, servers));
+    let _apache = apache(&place, MODULES, &written(&place, theirs, servers));
     let source = place.write("hosts.conf", written(&place, ours, servers));
     let output = Command::new(env!("CARGO_BIN_EXE_evenkeel"))
         .args(["import", "apache"])

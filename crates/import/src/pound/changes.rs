@@ -175,9 +175,7 @@ impl Changes {
             }
             let mut route = Table::default();
             route.text("name", &name(&format!("{what}-{label}")));
-            if !when.is_empty() {
-                route.when(when);
-            }
+            also(&mut route, when);
             route.adopt(&table);
             routes.push(route);
         }

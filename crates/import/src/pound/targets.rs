@@ -2,7 +2,7 @@
 
 use super::syntax::is_on;
 use super::{General, changes};
-use crate::draft::{Draft, Pool, Table, Twice, Value, based, unverified};
+use crate::draft::{Draft, Pool, Table, Twice, Value, also, based, unverified};
 use crate::tree::Node;
 use crate::words::{host, name, port_number, with_port};
 
@@ -19,9 +19,7 @@ pub fn redirect_route(
 ) -> Option<Table> {
     let mut route = Table::commented(comments.to_vec());
     route.text("name", &format!("redirect-{number}"));
-    if !when.is_empty() {
-        route.when(when);
-    }
+    also(&mut route, when);
     let words = &redirect.words[1..];
     let is_code = |w: &&String| w.len() == 3 && w.bytes().all(|b| b.is_ascii_digit());
     let status = words.iter().find(is_code).map_or("302", String::as_str);
