@@ -82,9 +82,10 @@ export async function commit(text: string, base: number, message: string, confir
   return (await send("POST", `/api/v1/commit?${query}`, { text, headers })).json();
 }
 
-/** Lines of an answer without an end. */
-export async function lines(path: string, each: (line: string) => void, signal: AbortSignal): Promise<void> {
+/** Lines of an answer without an end; `opened` is called when none that follows is missed. */
+export async function lines(path: string, opened: () => void, each: (line: string) => void, signal: AbortSignal): Promise<void> {
   const response = await send("GET", path, { signal });
+  opened();
   const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {

@@ -49,13 +49,26 @@ function AccessLog() {
   const [all, setAll] = useState<string[]>([]);
   const [filter, setFilter] = useState("");
   const [paused, setPaused] = useState(false);
+  const [following, setFollowing] = useState(false);
   const [error, setError] = useState("");
   const hold = useRef(false);
   hold.current = paused;
   useEffect(() => {
     const stop = new AbortController();
     let waiting: string[] = [];
-    lines("/api/v1/logs", (line) => line && waiting.push(line), stop.signal).catch((e) => !stop.signal.aborted && me.value && setError(why(e)));
+    const opened = () => {
+      setFollowing(true);
+      setError("");
+    };
+    // The answer ends when the program is restarted or handed over: it is asked for again.
+    const follow = async () => {
+      while (!stop.signal.aborted && me.value) {
+        await lines("/api/v1/logs", opened, (line) => line && waiting.push(line), stop.signal).catch((e) => !stop.signal.aborted && me.value && setError(why(e)));
+        setFollowing(false);
+        await new Promise((later) => setTimeout(later, 1000));
+      }
+    };
+    void follow();
     // A busy log is drawn a few times a second, not a line at a time.
     const timer = setInterval(() => {
       if (hold.current || waiting.length === 0) return;
@@ -69,6 +82,7 @@ function AccessLog() {
     };
   }, []);
   const shown = all.filter((line) => fits(line, filter));
+  const nothing = following ? "Requests and connections appear here as they end." : "Not following the log yet…";
   return (
     <>
       <div class="tools">
@@ -77,7 +91,8 @@ function AccessLog() {
         <button type="button" class="plain" onClick={() => setAll([])}>Clear</button>
       </div>
       {error && <p class="bad" role="alert">{error}</p>}
-      <pre class="log" tabIndex={0} role="log" aria-label="Access log" aria-live="off">{shown.length > 0 ? shown.join("\n") : "Requests and connections appear here as they end."}</pre>
+      {!following && shown.length > 0 && <p role="status">Lines of this time are missing: the log is not followed.</p>}
+      <pre class="log" tabIndex={0} role="log" aria-label="Access log" aria-live="off">{shown.join("\n") || nothing}</pre>
     </>
   );
 }

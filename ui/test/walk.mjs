@@ -357,6 +357,7 @@ await page.getByLabel("Request").fill(`http://${vip}/page`);
 await page.getByRole("button", { name: "Why there?" }).click();
 await page.getByText("It goes to server2").waitFor();
 await go(page, "Logs");
+await page.getByText("Requests and connections appear here as they end.").waitFor();
 await request("/page?in-the-log");
 await page.getByText("in-the-log").waitFor();
 step("reports, logs, pair, maintenance");
