@@ -535,6 +535,24 @@ impl Draft {
         }
     }
 
+    /// How much there is of each kind of thing.
+    pub fn gathered(&self) -> [usize; 4] {
+        [self.services.len(), self.pools.len(), self.globals.len(), self.left.len()]
+    }
+
+    /// A source that added nothing and of which nothing was told is of another kind, or the wrong file.
+    pub fn told_if_empty(&mut self, source: &crate::Source, before: [usize; 4]) {
+        if self.gathered() == before {
+            self.file.clone_from(&source.file);
+            let word = source.kind.as_str();
+            self.grave(
+                1,
+                word,
+                format!("nothing that {word} serves is in this file: is it another one, or of another kind?"),
+            );
+        }
+    }
+
     pub fn left(&mut self, line: usize, keyword: &str, consequence: impl Into<String>) {
         let severity = if keeps_off(keyword) { Severity::Critical } else { Severity::Unsupported };
         self.add(severity, line, keyword, consequence.into());

@@ -45,8 +45,8 @@ pub fn read(text: &str, draft: &mut Draft) {
 fn one(line: usize, resource: &str, draft: &mut Draft) {
     let (script, arguments) =
         resource.split_once("::").filter(|(script, _)| is_script(script)).unwrap_or(("", resource));
-    match script {
-        "" if arguments.contains(['.', ':', '/']) => address(line, resource, arguments, draft),
+    match if script.is_empty() && !arguments.contains(['.', ':', '/']) { arguments } else { script } {
+        "" => address(line, resource, arguments, draft),
         "IPaddr" | "IPaddr2" | "IPv6addr" => address(line, resource, arguments, draft),
         "ldirectord" => {
             let why = format!("its services are in {arguments}: give it as well, `ldirectord {arguments}`");
@@ -54,6 +54,22 @@ fn one(line: usize, resource: &str, draft: &mut Draft) {
         }
         "LVSSyncDaemonSwap" => {
             draft.remark(line, resource, "connections are known to both nodes of a pair by themselves");
+        }
+        served @ ("haproxy" | "pound" | "nginx" | "keepalived" | "stunnel" | "stunnel4") => {
+            let why = format!("what {served} served is to be served here: give its file as well");
+            draft.note(line, resource, why);
+        }
+        "MailTo" => {
+            let to = arguments.split("::").next().unwrap_or("");
+            draft.left(
+                line,
+                resource,
+                format!("{to}: mail about the role is an alert: see `mail` of [alerts]"),
+            );
+        }
+        "IPsrcaddr" => {
+            let why = "what real servers see as the client's address says `source` of a service";
+            draft.left(line, resource, why);
         }
         _ => {
             let why = "it is not started and stopped with the role: see `notify` of [pair]";
@@ -98,7 +114,7 @@ mod tests {
 
     #[test]
     fn addresses_float_and_the_rest_is_told() {
-        let text = "# the pair\nlb1 192.0.2.10 IPaddr::192.0.2.11/24/eth0 \\\n  IPv6addr::2001:db8::1/64 2001:db8::2 ldirectord::l.cf LVSSyncDaemonSwap::master\nlb1 IPaddr2::192.0.2.12/255.255.255.0/eth1/192.0.2.255 httpd\nlb1 192.0.2.13/99\n";
+        let text = "# the pair\nlb1 192.0.2.10 IPaddr::192.0.2.11/24/eth0 \\\n  IPv6addr::2001:db8::1/64 2001:db8::2 ldirectord::l.cf LVSSyncDaemonSwap::master\nlb1 IPaddr2::192.0.2.12/255.255.255.0/eth1/192.0.2.255 httpd haproxy MailTo::a@example.org\nlb1 192.0.2.13/99\n";
         let source = Source { kind: SourceKind::Haresources, file: "haresources".into(), text: text.into() };
         let made = import(&[source], &Default::default());
         evenkeel_config::read(&made.text).unwrap_or_else(|e| panic!("{e:?}\n{}", made.text));
@@ -110,6 +126,8 @@ mod tests {
             (2, "note"),
             (2, "remark"),
             (4, "remark"),
+            (4, "lost"),
+            (4, "note"),
             (4, "lost"),
             (5, "wrong"),
             (1, "lost"),

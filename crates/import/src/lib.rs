@@ -5,6 +5,7 @@
 //! guess that is not said.
 
 mod apache;
+mod appliance;
 mod draft;
 mod haproxy;
 mod haresources;
@@ -40,10 +41,12 @@ pub enum SourceKind {
     Apache,
     /// Heartbeat's, of version 1.
     Haresources,
+    /// The recovery file of Loadbalancer.org's appliance.
+    LbConfig,
 }
 
 impl SourceKind {
-    pub const ALL: [SourceKind; 7] = [
+    pub const ALL: [SourceKind; 8] = [
         SourceKind::Haproxy,
         SourceKind::Keepalived,
         SourceKind::Ldirectord,
@@ -51,6 +54,7 @@ impl SourceKind {
         SourceKind::Pound,
         SourceKind::Apache,
         SourceKind::Haresources,
+        SourceKind::LbConfig,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -62,6 +66,7 @@ impl SourceKind {
             SourceKind::Pound => "pound",
             SourceKind::Apache => "apache",
             SourceKind::Haresources => "haresources",
+            SourceKind::LbConfig => "lb_config",
         }
     }
 }
@@ -123,11 +128,13 @@ pub struct Imported {
 pub fn import(sources: &[Source], variables: &BTreeMap<String, String>) -> Imported {
     let mut draft = Draft::default();
     let haproxy: Vec<&Source> = sources.iter().filter(|s| s.kind == SourceKind::Haproxy).collect();
-    if !haproxy.is_empty() {
+    if let Some(first) = haproxy.first() {
         haproxy::read(&haproxy, variables, &mut draft);
+        draft.told_if_empty(first, [0; 4]);
     }
     for source in sources {
         draft.file.clone_from(&source.file);
+        let before = draft.gathered();
         match source.kind {
             SourceKind::Haproxy => {}
             SourceKind::Keepalived => keepalived::read(&source.text, &mut draft),
@@ -136,6 +143,10 @@ pub fn import(sources: &[Source], variables: &BTreeMap<String, String>) -> Impor
             SourceKind::Pound => pound::read(&source.text, &mut draft),
             SourceKind::Apache => apache::read(&source.text, &mut draft),
             SourceKind::Haresources => haresources::read(&source.text, &mut draft),
+            SourceKind::LbConfig => appliance::read(&source.text, &mut draft),
+        }
+        if source.kind != SourceKind::Haproxy {
+            draft.told_if_empty(source, before);
         }
     }
     draft.join_layers();

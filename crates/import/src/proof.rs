@@ -115,6 +115,10 @@ mod tests {
             SourceKind::Haresources,
             "# pair\nlb1 192.0.2.10 IPaddr::192.0.2.11/24/eth0 ldirectord::l.cf\nlb1 IPv6addr::2001:db8::1/64 httpd\n",
         ),
+        (
+            SourceKind::LbConfig,
+            "<config>\n <physical>\n  <network>\n   <hostname>lbmaster</hostname>\n   <slave>192.0.2.81</slave>\n  </network>\n </physical>\n</config>\n",
+        ),
     ];
 
     const BAD: &[&str] = &[

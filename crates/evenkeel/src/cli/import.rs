@@ -18,8 +18,9 @@ pub fn run(words: &[String], strict: bool, json: bool) -> Outcome {
             Some(next) if !PathBuf::from(word).exists() || kind.is_none() => kind = Some(next),
             _ => {
                 let Some(kind) = kind else {
+                    let kinds = SourceKind::ALL.map(SourceKind::as_str).join(", ");
                     let why = format!(
-                        "{word} is no kind of configuration: use haproxy, keepalived, ldirectord, lvs, pound, apache or haresources, then files"
+                        "{word} is no kind of configuration: name its kind first ({kinds}), such as: evenkeel import haproxy {word}"
                     );
                     return Err(Failure::new(Exit::Failed, why));
                 };

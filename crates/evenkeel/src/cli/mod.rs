@@ -97,7 +97,7 @@ pub enum Verb {
     Schema,
     /// Print an Evenkeel configuration made of another load balancer's
     #[command(
-        after_help = "What could not be carried over is listed on standard error. Several sources make one configuration.\nKinds: haproxy, keepalived, ldirectord, lvs, pound, apache, haresources.\nExample: evenkeel import keepalived keepalived.conf haproxy haproxy.cfg > evenkeel.toml"
+        after_help = "What could not be carried over is listed on standard error. Several sources make one configuration.\nKinds: haproxy, keepalived, ldirectord, lvs, pound, apache, haresources, lb_config.\nExample: evenkeel import keepalived keepalived.conf haproxy haproxy.cfg > evenkeel.toml"
     )]
     Import {
         /// KIND FILE... and further kinds with their files

@@ -77,9 +77,9 @@ fn ldirectord_and_piranha() {
             "weight = 2",
             "admin-state = \"halted\"  # it was not active",
             "timeout = \"600s\"",
-            "health-check = { type = \"http\", path = \"/\", interval = \"6s\" }",
+            "health-check = { type = \"http\", path = \"/\", version = \"1.0\", status = \"100-599\", interval = \"6s\", rise = 3 }",
         ],
-        &["backup", "reentry", "lblc"],
+        &["backup_active", "address", "lblc", "address"],
     );
 }
 
