@@ -9,8 +9,7 @@ impl Draft {
         let mut at = 0;
         while at < self.services.len() {
             let front = &self.services[at];
-            let only_refuses = front.routes.iter().all(|route| route.has("deny"));
-            let ends_tls = front.table.has("tls") && only_refuses;
+            let ends_tls = front.table.has("tls") && front.routes.iter().all(goes_on);
             let only = front.own.as_ref().filter(|p| p.servers.len() == 1 && ends_tls);
             let target = only.and_then(|p| p.servers[0].text_of("address")).map(str::to_owned);
             let fronts = &front.vips;
@@ -40,7 +39,7 @@ impl Draft {
         ];
         joined.table.comments.extend(front.table.comments.clone());
         joined.vips.clone_from(&front.vips);
-        // What refuses requests reads them.
+        // What refuses or changes requests reads them.
         joined.mode.clone_from(if front.routes.is_empty() { &inner.mode } else { &front.mode });
         for key in ["tls", "forwarded"] {
             if let Some(line) = front.table.lines.iter().find(|l| l.key == key) {
@@ -63,6 +62,13 @@ impl Draft {
         }
         self.services.push(joined);
     }
+}
+
+/// Whether requests that a route does not refuse go where they would without it.
+fn goes_on(route: &Table) -> bool {
+    const CHANGES: &[&str] =
+        &["name", "when", "set-header", "add-header", "remove-header", "remove-header-matching"];
+    route.has("deny") || route.lines.iter().all(|line| CHANGES.contains(&line.key.as_str()))
 }
 
 /// Whether a VIP has this address and port. One for all addresses has those of this machine that are known: its

@@ -23,7 +23,7 @@ struct General<'a> {
     /// Upper and lower case of paths are the same.
     folds: bool,
     /// The headers about the client are added.
-    forwarded: bool,
+    adds: Adds,
     /// Where files without a folder lie.
     folder: String,
     lists: BTreeMap<&'a str, &'a Node>,
@@ -33,17 +33,32 @@ struct General<'a> {
     services: Vec<&'a Node>,
 }
 
-/// Whether Pound adds the headers about the client, as a `HeaderOption` changes it.
-fn adds_forwarded(mut adds: bool, nodes: &[Node]) -> bool {
-    let lines = nodes.iter().filter(|node| node.is("HeaderOption"));
-    for word in lines.flat_map(|node| &node.words[1..]) {
-        match word.as_str() {
-            "all" | "forwarded" => adds = true,
-            "none" | "no-all" | "no-forwarded" => adds = false,
-            _ => {}
+/// Which headers Pound adds by itself.
+#[derive(Clone, Copy)]
+struct Adds {
+    /// About the client's connection.
+    forwarded: bool,
+    /// About TLS and the client's certificate.
+    ssl: bool,
+}
+
+impl Adds {
+    /// As each `HeaderOption` changes it.
+    fn changed(mut self, nodes: &[Node]) -> Adds {
+        let lines = nodes.iter().filter(|node| node.is("HeaderOption"));
+        for word in lines.flat_map(|node| &node.words[1..]) {
+            match word.as_str() {
+                "all" => self = Adds { forwarded: true, ssl: true },
+                "none" | "no-all" => self = Adds { forwarded: false, ssl: false },
+                "forwarded" => self.forwarded = true,
+                "no-forwarded" => self.forwarded = false,
+                "ssl" => self.ssl = true,
+                "no-ssl" => self.ssl = false,
+                _ => {}
+            }
         }
+        self
     }
-    adds
 }
 
 /// Lines that say how Pound itself runs.
@@ -94,7 +109,7 @@ pub fn read(text: &str, draft: &mut Draft) {
         websocket: value("WSTimeOut").map(String::as_str),
         transparent: value("TProxy").is_some_and(|v| v == "1"),
         folds: value("IgnoreCase").is_some_and(|v| is_on(v)),
-        forwarded: adds_forwarded(true, &all),
+        adds: Adds { forwarded: true, ssl: true }.changed(&all),
         folder: value("IncludeDir").cloned().unwrap_or_else(|| "/etc".into()),
         lists: named("ACL"),
         conditions: named("Condition"),
@@ -149,12 +164,13 @@ fn listener(node: &Node, general: &General<'_>, draft: &mut Draft) {
         ..Service::default()
     };
     service.table.comments.clone_from(&node.comments);
-    forwarded(node, general, &mut service);
     if https {
         tls(node, general, &mut service, draft);
+        about_tls(node, general, &mut service, draft);
     }
     timeouts(node, general, &mut service);
     let changes = other_lines(node, general, &mut service, draft);
+    forwarded(node, general, &changes.removals, &mut service);
     service.routes.extend(changes.into_routes("", &service.name));
     for child in node.children.iter().filter(|child| child.is("Rewrite")) {
         changes::rewrite(child, "", general, &mut service, draft);
@@ -165,18 +181,53 @@ fn listener(node: &Node, general: &General<'_>, draft: &mut Draft) {
     draft.services.push(service);
 }
 
-/// The headers that Pound adds by itself; what is added by hand would stand there twice.
-fn forwarded(node: &Node, general: &General<'_>, service: &mut Service) {
+/// The headers that Pound adds by itself, but for those that are added by hand, which would stand there twice, and for
+/// those that lines take away again.
+fn forwarded(node: &Node, general: &General<'_>, removals: &Table, service: &mut Service) {
     let adds = |header: &str| {
         let text =
             |c: &Node| c.words.get(1).is_some_and(|w| w.to_lowercase().starts_with(&format!("{header}:")));
         let sets = |c: &&Node| ["AddHeader", "HeaderAdd", "SetHeader"].iter().any(|word| c.is(word));
         node.children.iter().filter(sets).any(text)
     };
-    if adds_forwarded(general.forwarded, &node.children) {
-        let own = ["x-forwarded-for", "x-forwarded-proto"].into_iter().filter(|header| !adds(header));
-        let own: Vec<&str> = own.collect();
-        service.table.set_with("forwarded", Value::texts(own), "as Pound did by itself");
+    let removes = |header: &str| {
+        let names = removals.get("remove-header").map_or(&[][..], Value::items);
+        names.iter().filter_map(Value::as_text).any(|name| {
+            let name = name.to_ascii_lowercase();
+            name.strip_suffix('*').map_or(name == header, |begin| header.starts_with(begin))
+        })
+    };
+    if general.adds.changed(&node.children).forwarded {
+        let own = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-port"];
+        let own: Vec<&str> = own.into_iter().filter(|header| !adds(header) && !removes(header)).collect();
+        if !own.is_empty() {
+            service.table.set_with("forwarded", Value::texts(own), "as Pound did by itself");
+        }
+    }
+}
+
+/// What Pound tells servers of TLS and of the client's certificate. What clients send under these names goes away, also
+/// where nothing takes its place: servers believe it.
+fn about_tls(node: &Node, general: &General<'_>, service: &mut Service, draft: &mut Draft) {
+    if !general.adds.changed(&node.children).ssl {
+        return;
+    }
+    let mut cleared = Table::default().with_text("name", &format!("own-{}", service.name));
+    cleared.comments.push("Headers about TLS, as Pound set them by itself".into());
+    cleared.texts("remove-header", &["X-SSL-*"]);
+    service.routes.push(cleared);
+    let mut told = Table::default().with_text("name", &format!("tls-{}", service.name));
+    told.named("set-header", "X-SSL-cipher", "{tls-version}/{tls-cipher}");
+    service.routes.push(told);
+    if node.value("ClientCert").is_some_and(|level| level != "0") {
+        let mut client = Table::default().with_text("name", &format!("client-{}", service.name));
+        client.when("client-cert()");
+        client.named("set-header", "X-SSL-Subject", "{client-certificate:subject}");
+        client.add_name("set-header", "X-SSL-Issuer", "{client-certificate:issuer}");
+        service.routes.push(client);
+        let line = node.child("ClientCert").map_or(node.line, |child| child.line);
+        let why = "X-SSL-Subject and X-SSL-Issuer are written /C=…/CN=…; X-SSL-notBefore, X-SSL-notAfter, X-SSL-serial and X-SSL-certificate are not made: see {client-certificate:FIELD} in docs/reference/routes.md";
+        draft.left(line, "HeaderOption ssl", why);
     }
 }
 

@@ -151,6 +151,11 @@ pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.chars().all(plain)
 }
 
+/// A text that has no variables, as texts with variables have it.
+pub fn literal(text: &str) -> String {
+    text.replace('{', "{{").replace('}', "}}")
+}
+
 /// A text between quotes as conditions and texts with variables have it, which escape a quote and a backslash
 /// alone: other signs stand for themselves.
 pub fn quoted(text: &str) -> String {

@@ -5,6 +5,7 @@ use evenkeel_model::CertificateFault;
 use evenkeel_rules::unbase64;
 
 use super::identity;
+pub use crate::words::literal;
 use crate::words::quoted;
 
 /// Where `unique-id-format` is kept.
@@ -37,10 +38,6 @@ pub fn variables(text: &str) -> Result<String, String> {
     }
     out.push_str(&literal(rest));
     Ok(out)
-}
-
-pub fn literal(text: &str) -> String {
-    text.replace('{', "{{").replace('}', "}}")
 }
 
 /// The bracket that ends a sample; those of arguments do not.

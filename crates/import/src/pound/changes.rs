@@ -4,18 +4,15 @@ use super::conditions::{self, report};
 use super::{General, syntax::keyword};
 use crate::draft::{Draft, Service, Table, Value, also};
 use crate::tree::Node;
-use crate::words::{is_token, name};
+use crate::words::{is_token, literal, name};
 
 /// A text as Evenkeel has it: `%[path]` and the like become variables, `$1` the group of the route's condition.
 pub fn text(text: &str) -> Result<String, String> {
     let mut made = String::new();
     let mut rest = text;
-    while let Some(at) = rest.find(['%', '$', '{']) {
-        made.push_str(&rest[..at]);
+    while let Some(at) = rest.find(['%', '$']) {
+        made.push_str(&literal(&rest[..at]));
         rest = &rest[at..];
-        if rest.starts_with('{') {
-            return Err("braces begin a variable here".into());
-        }
         if let Some(sign) =
             rest.strip_prefix("$$").map(|_| '$').or_else(|| rest.strip_prefix("$%").map(|_| '%'))
         {
@@ -26,7 +23,7 @@ pub fn text(text: &str) -> Result<String, String> {
         let taken = if rest.starts_with('%') { accessor(rest, &mut made)? } else { group(rest, &mut made)? };
         rest = &rest[taken..];
     }
-    made.push_str(rest);
+    made.push_str(&literal(rest));
     Ok(made)
 }
 
@@ -152,7 +149,7 @@ impl Changes {
         let sets = node.is("SetHeader");
         let value = match sets {
             true => text(value.trim()),
-            false => Ok(value.trim().replace(['{', '}'], "")),
+            false => Ok(literal(value.trim())),
         };
         match value {
             Ok(value) if is_token(header) => {

@@ -37,8 +37,52 @@ fn what_clients_send_goes_before_anything_is_added() {
 fn what_is_added_by_hand_stands_there_once() {
     let text = listener(&format!("AddHeader \"X-Forwarded-Proto: http\"\nService\n{SERVER}End\n"));
     let text = made(&text).text;
-    assert!(text.contains("forwarded = [\"x-forwarded-for\"]"), "{text}");
+    assert!(text.contains("forwarded = [\"x-forwarded-for\", \"x-forwarded-port\"]"), "{text}");
     assert!(text.contains("set-header = { \"X-Forwarded-Proto\" = \"http\" }"), "{text}");
+}
+
+/// Real servers believe what only Pound sets: clients cannot send it.
+#[test]
+fn what_pound_adds_by_itself_is_added() {
+    let https = |lines: &str| {
+        let text = format!(
+            "ListenHTTPS\nAddress 192.0.2.1\nPort 443\nCert \"/a.pem\"\n{lines}Service\n{SERVER}End\nEnd\n"
+        );
+        made(&text)
+    };
+    let plain = https("").text;
+    let at = |text: &str, part: &str| text.find(part).unwrap_or_else(|| panic!("{part}: {text}"));
+    let cleared = at(&plain, "remove-header = [\"X-SSL-*\"]");
+    assert!(
+        cleared < at(&plain, "set-header = { \"X-SSL-cipher\" = \"{tls-version}/{tls-cipher}\" }"),
+        "{plain}"
+    );
+    assert!(!plain.contains("X-SSL-Subject"), "{plain}");
+    let clients = https("ClientCert 1 2\nVerifyList \"/ca.pem\"\n");
+    at(&clients.text, "\"X-SSL-Subject\" = \"{client-certificate:subject}\"");
+    assert!(clients.left.iter().any(|l| l.consequence.contains("X-SSL-serial")), "{:?}", clients.left);
+    for none in ["HeaderOption no-ssl\n", "HeaderOption none\n", "HeaderOption none forwarded\n"] {
+        assert!(!https(none).text.contains("X-SSL"), "{none}");
+    }
+    let back = format!(
+        "HeaderOption none\n{}",
+        listener(&format!("HeaderOption forwarded\nService\n{SERVER}End\n"))
+    );
+    at(&made(&back).text, "forwarded = [\"x-forwarded-for\", \"x-forwarded-proto\", \"x-forwarded-port\"]");
+    let away = listener(&format!("HeadRemove \"X-Forwarded-.*\"\nService\n{SERVER}End\n"));
+    assert!(!made(&away).text.contains("forwarded = ["));
+}
+
+/// `{` begins a variable here, and nothing there.
+#[test]
+fn braces_of_headers_stay() {
+    for (line, header) in [
+        ("AddHeader \"X-A: {b} c\"", "\"X-A\" = \"{{b}} c\""),
+        ("SetHeader \"X-A: {%[path]}\"", "\"X-A\" = \"{{{path}}}\""),
+    ] {
+        let made = made(&listener(&format!("{line}\nService\n{SERVER}End\n")));
+        assert!(made.text.contains(header) && made.left.is_empty(), "{} {:?}", made.text, made.left);
+    }
 }
 
 /// Seen beside Pound 4.23 with requests; what differs from it is meant: `\.` is a dot, as in Pound 2.
