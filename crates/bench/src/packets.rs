@@ -78,7 +78,7 @@ fn services() -> Vec<ServiceSpec> {
                 name: format!("s{n}"),
                 address: SocketAddr::new(real(n, v6), 80),
                 weight: 100,
-                takes: Takes { new: true, persistent: true, existing: true, resets: false },
+                takes: Takes { new: true, persistent: true, existing: true, resets: false, remembered: true },
                 max_connections: 0,
                 min_connections: 0,
                 keep_when_removed: true,

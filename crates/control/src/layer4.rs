@@ -436,7 +436,7 @@ pub fn specify(
             name: spec.server.name.as_str().into(),
             address: spec.server.address,
             weight: now.weight,
-            takes: takes(now, rules.cut_when_down),
+            takes: Takes { remembered: spec.server.is_remembered(), ..takes(now, rules.cut_when_down) },
             max_connections: spec.server.max_connections,
             min_connections: spec.server.min_connections,
             keep_when_removed: !rules.cut_when_removed,
@@ -464,7 +464,7 @@ pub fn specify(
             name: FALLBACK.into(),
             address: *address,
             weight: 1,
-            takes: Takes { new: alone, persistent: alone, existing: true, resets: false },
+            takes: Takes { new: alone, persistent: alone, existing: true, ..Takes::default() },
             max_connections: 0,
             min_connections: 0,
             keep_when_removed: true,
@@ -522,5 +522,5 @@ fn takes(now: ServerState, cut_when_down: bool) -> Takes {
         return Takes { existing: !cut_when_down, resets: cut_when_down, ..Takes::default() };
     }
     let new = now.admin == AdminState::Online && now.weight > 0;
-    Takes { new, persistent: true, existing: true, resets: false }
+    Takes { new, persistent: true, existing: true, ..Takes::default() }
 }

@@ -419,7 +419,8 @@ CHECKED_APART int take_new(struct xdp_md *xdp, struct work *w)
         persist(service, t, &key);
         chosen = find_persistent(&key, w->tick);
         struct destination *known = bpf_map_lookup_elem(&destinations, &chosen);
-        if (known && (!(known->takes & TAKES_PERSISTENT) || known->service != index || is_full(chosen)))
+        __u32 both = TAKES_PERSISTENT | TAKES_REMEMBERED;
+        if (known && ((known->takes & both) != both || known->service != index || is_full(chosen)))
             chosen = MAX_DESTINATIONS;
     }
     if (chosen == MAX_DESTINATIONS)
@@ -436,7 +437,7 @@ CHECKED_APART int take_new(struct xdp_md *xdp, struct work *w)
     }
     struct place place = {};
     if (insert(w, &place, d, chosen, first, service)) {
-        if (service->persistence_ticks)
+        if (service->persistence_ticks && d->takes & TAKES_REMEMBERED)
             keep_persistent(&key, chosen, w->tick, service->persistence_ticks, 1);
         if (first == STATE_COOKIE && !write_first(xdp, w, place.flow))
             return XDP_DROP;

@@ -44,6 +44,8 @@
 #define TAKES_PERSISTENT 2
 #define TAKES_EXISTING 4
 #define RESETS_EXISTING 8
+/* Persistence remembers it: backups and their like are not. */
+#define TAKES_REMEMBERED 16
 
 /* States of a flow, as seen from the packets that pass here. */
 #define STATE_SYN 1

@@ -508,6 +508,7 @@ impl Plane {
             (server.takes.persistent, TAKES_PERSISTENT),
             (server.takes.existing, TAKES_EXISTING),
             (server.takes.resets, RESETS_EXISTING),
+            (server.takes.remembered, TAKES_REMEMBERED),
         ];
         Ok(Destination {
             next_hop: hop.map_or(0, |h| crate::shared::hop(h.mac, h.interface as u16)),

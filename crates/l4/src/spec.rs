@@ -68,6 +68,8 @@ pub struct Takes {
     pub existing: bool,
     /// Segments of existing flows are answered with a reset.
     pub resets: bool,
+    /// Persistence remembers it; backups and their like are not.
+    pub remembered: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -360,7 +360,8 @@ impl Reference {
             }
             self.replies.insert(reply, tuple);
         }
-        if let Some(key) = self.client_key(service, tuple.source.ip()) {
+        let remembered = self.services[service].servers[server].takes.remembered;
+        if let Some(key) = self.client_key(service, tuple.source.ip()).filter(|_| remembered) {
             self.clients.insert(key, server);
         }
         self.flows.insert(tuple, flow.clone());
@@ -379,7 +380,8 @@ impl Reference {
     /// The server that this client is remembered to have.
     fn persistent(&self, service: usize, client: IpAddr) -> Option<usize> {
         let server = *self.clients.get(&self.client_key(service, client)?)?;
-        self.services[service].servers[server].takes.persistent.then_some(server)
+        let takes = self.services[service].servers[server].takes;
+        (takes.persistent && takes.remembered).then_some(server)
     }
 
     /// Somebody closes a flow of this client at this VIP; whether it counted as active.

@@ -281,11 +281,12 @@ fn compare(seed: u64) {
             let service = random.below(now.len());
             if let Some(server) = now[service].servers.first_mut() {
                 server.takes = random.of(&[
-                    Takes { new: true, persistent: true, existing: true, resets: false },
-                    Takes { new: true, persistent: true, existing: true, resets: false },
-                    Takes { new: false, persistent: true, existing: true, resets: false },
-                    Takes { new: false, persistent: false, existing: true, resets: false },
-                    Takes { new: false, persistent: false, existing: false, resets: true },
+                    Takes { new: true, persistent: true, existing: true, resets: false, remembered: true },
+                    Takes { new: true, persistent: true, existing: true, resets: false, remembered: true },
+                    Takes { new: false, persistent: true, existing: true, resets: false, remembered: true },
+                    Takes { new: true, persistent: true, existing: true, resets: false, remembered: false },
+                    Takes { new: false, persistent: false, existing: true, resets: false, remembered: true },
+                    Takes { new: false, persistent: false, existing: false, resets: true, remembered: true },
                     Takes::default(),
                 ]);
             }

@@ -242,6 +242,37 @@ fn one_persistence_entry_for_all_ports_and_addresses() {
     assert_ne!(b.server(at(0, 2), SYN), Some(drained), "forgotten");
 }
 
+/// A backup serves while it must. Its clients go back as soon as another server can take them, and what they began
+/// goes on where it is.
+#[test]
+fn persistence_remembers_no_backup() {
+    let Some((mut b, mut spec)) = sized(1_024, 4, |s| {
+        s.pick = Pick::First;
+        s.persist = Some(Persist { mask: 32, mask6: 128, timeout: Duration::from_secs(600) });
+    }) else {
+        return;
+    };
+    let proper = spec.servers[0].takes;
+    spec.servers[0].takes = Takes { existing: true, remembered: true, ..Takes::default() };
+    spec.servers[1].takes.remembered = false;
+    b.plane.set_services(vec![spec.clone()]).unwrap();
+    let at = |port: u16| SocketAddr::new(ip("30.0.0.1"), port);
+    assert_eq!(b.server(at(1), SYN), Some(1));
+    assert_eq!(b.plane.persistent("web").unwrap().len(), 0);
+    // One that is remembered, and becomes a backup.
+    spec.servers[2].takes.new = true;
+    spec.servers[1].takes.new = false;
+    b.plane.set_services(vec![spec.clone()]).unwrap();
+    assert_eq!(b.server(at(2), SYN), Some(2));
+    assert_eq!(b.plane.persistent("web").unwrap().len(), 1);
+    spec.servers[2].takes.remembered = false;
+    spec.servers[0].takes = proper;
+    b.plane.set_services(vec![spec]).unwrap();
+    assert_eq!(b.server(at(3), SYN), Some(0), "new connections go back");
+    assert_eq!((b.server(at(1), ACK), b.server(at(2), ACK)), (Some(1), Some(2)), "old ones stay");
+    assert_eq!(b.server(at(4), SYN), Some(0));
+}
+
 #[test]
 fn a_full_table_keeps_what_is_established() {
     let Some((mut b, _)) = sized(128, 4, |s| s.pick = Pick::Maglev) else { return };
