@@ -356,6 +356,63 @@ fn old_clients_are_served() {
     }
 }
 
+/// Every way in which this program answers itself, whatever the client speaks.
+#[test]
+fn answers_of_our_own_keep_the_connection() {
+    let place = Place::new("own-kept");
+    let _server = Scripted::start(place.at(9001), mirror);
+    let way =
+        |path: &str, does: &str| format!("[[virtual-service.route]]\nwhen = 'path(\"{path}\")'\n{does}\n");
+    let routes: String = [
+        ("/deny", "deny = { status = 403 }"),
+        ("/answer", "answer = { status = 200, body = \"hi\" }"),
+        ("/redirect", "redirect = { location = \"/x\" }"),
+        ("/password", "basic-auth = { realm = \"r\", accounts = { a = \"plain:b\" } }"),
+        ("/slowly", "tarpit = { delay = \"10ms\", status = 500 }"),
+        ("/often", "rate-limit = { rate = \"1/1h\" }"),
+        ("/dead", "pool = \"dead\""),
+        ("/refuses", "pool = \"refuses\""),
+    ]
+    .iter()
+    .map(|(path, does)| way(path, does))
+    .collect();
+    let answers = "[[virtual-service.answer-route]]\nwhen = 'path(\"/taken\")'\ndeny = { status = 502 }\n[[virtual-service.answer-route]]\nwhen = 'path(\"/moved\")'\nredirect = { location = \"/y\" }\n";
+    let text = format!(
+        "[[virtual-service]]\nname = \"web\"\nvip = [\"{}\"]\nmode = \"http\"\npool = \"ok\"\nfallback = {{ body = \"down\" }}\n{routes}{answers}[[pool]]\nname = \"ok\"\n[[pool.real-server]]\nname = \"s1\"\naddress = \"{}\"\n[[pool]]\nname = \"dead\"\n[[pool.real-server]]\nname = \"halted\"\naddress = \"{}\"\nadmin-state = \"halted\"\n[[pool]]\nname = \"refuses\"\nhealth-check = {{ type = \"none\" }}\n[[pool.real-server]]\nname = \"nobody\"\naddress = \"{}\"\n",
+        place.at(8080),
+        place.at(9001),
+        place.at(9002),
+        place.at(9003),
+    );
+    let _evenkeel = start(&place, &text);
+    for (version, says) in [("1.0", Some("keep-alive")), ("1.1", None)] {
+        for (path, status) in [
+            ("/deny", 403),
+            ("/answer", 200),
+            ("/redirect", 302),
+            ("/password", 401),
+            ("/slowly", 500),
+            ("/often", 429),
+            ("/dead", 503),
+            ("/refuses", 503),
+            ("/taken", 502),
+            ("/moved", 302),
+        ] {
+            let mut connection = Connection::open(place.at(8080));
+            let ask = format!("GET {path} HTTP/{version}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
+            if path == "/often" {
+                connection.send(&ask);
+                connection.answer();
+            }
+            connection.send(&ask);
+            let answer = connection.answer().unwrap_or_else(|| panic!("{path} of {version}"));
+            assert_eq!((answer.status, answer.field("connection")), (status, says), "{path} of {version}");
+            connection.send(format!("GET / HTTP/{version}\r\nHost: a\r\n\r\n"));
+            assert_eq!(connection.answer().map(|a| a.status), Some(200), "{path} of {version}");
+        }
+    }
+}
+
 #[test]
 fn an_old_client_gets_the_chunks_taken_off() {
     let place = Place::new("oldchunks");

@@ -21,7 +21,8 @@ pub struct LocalReply<'a> {
     /// Whole lines to add, and those of a page.
     pub lines: &'a [u8],
     pub page_lines: &'a [u8],
-    pub close: bool,
+    /// What the client is told of its connection.
+    pub connection: Option<&'static str>,
     /// The answer to HEAD.
     pub head_only: bool,
 }
@@ -43,8 +44,8 @@ impl LocalReply<'_> {
         }
         out.extend_from_slice(self.page_lines);
         out.extend_from_slice(self.lines);
-        if self.close {
-            line(out, b"Connection", b"close");
+        if let Some(connection) = self.connection {
+            line(out, b"Connection", connection.as_bytes());
         }
         out.extend_from_slice(b"\r\n");
         if !self.head_only && !bodiless {
@@ -71,13 +72,18 @@ pub fn error(status: u16, pages: &[(u16, Page)], own: LocalReply<'_>, out: &mut 
     }
 }
 
-pub fn page(fallback: &Fallback, close: bool, head_only: bool, out: &mut Vec<u8>) -> Option<u16> {
+pub fn page(
+    fallback: &Fallback,
+    connection: Option<&'static str>,
+    head_only: bool,
+    out: &mut Vec<u8>,
+) -> Option<u16> {
     let Fallback::Page { status, body, content_type } = fallback else { return None };
     LocalReply {
         status: *status,
         content_type,
         body: body.as_bytes(),
-        close,
+        connection,
         head_only,
         ..LocalReply::default()
     }

@@ -115,7 +115,7 @@ async fn refuse(
     client: &Client,
     status: u16,
 ) {
-    let own = answer::LocalReply { close: true, ..answer::LocalReply::default() };
+    let own = answer::LocalReply { connection: Some("close"), ..answer::LocalReply::default() };
     answer::error(status, &view.spec.error_pages, own, &mut scratch.head);
     scratch.record.status = status;
     let timeout_ms = view.spec.service.timeouts.client.as_millis() as u64;

@@ -446,7 +446,8 @@ async fn carry_out(
     let whole = taken.is_some_and(|taken| client.set_aside(worker, &mut buffer, head_len + taken));
     let keep = stays(worker, scratch, client, whole);
     let head_only = scratch.request.method == Method::Head;
-    let own = LocalReply { lines: &lines, close: !keep, head_only, ..LocalReply::default() };
+    let connection = answer::connection_field(keep, scratch.request.version_11);
+    let own = LocalReply { lines: &lines, connection, head_only, ..LocalReply::default() };
     match &page {
         Some((page, written)) => {
             let (content_type, page_lines) = (&page.content_type, &page.lines);
@@ -559,12 +560,13 @@ fn replacement(
     let step = view.spec.routes.answers.get(route).and_then(|answer| answer.route.steps.get(step));
     let mut lines = std::mem::take(&mut scratch.changes.response.lines);
     let text = std::mem::take(&mut scratch.changes.replacement);
-    let close = !stays(worker, scratch, client, whole);
+    let keep = stays(worker, scratch, client, whole);
+    let connection = answer::connection_field(keep, scratch.request.version_11);
     let head_only = scratch.request.method == Method::Head;
     let status = match step {
         Some(RouteAction::Redirect { status, .. }) => {
             crate::h1::request::line(&mut lines, b"Location", &text);
-            let own = LocalReply { lines: &lines, close, head_only, ..LocalReply::default() };
+            let own = LocalReply { lines: &lines, connection, head_only, ..LocalReply::default() };
             answer::error(*status, &view.spec.error_pages, own, &mut scratch.head);
             *status
         }
@@ -572,7 +574,7 @@ fn replacement(
             if view.spec.service.wide_requests {
                 without_empty(&mut lines);
             }
-            let own = LocalReply { lines: &lines, close, head_only, ..LocalReply::default() };
+            let own = LocalReply { lines: &lines, connection, head_only, ..LocalReply::default() };
             let (content_type, page_lines) = (&page.content_type, &page.lines);
             let body = if written.is_some() { &text } else { &page.body };
             LocalReply { status: *status, content_type, page_lines, body, ..own }.write(&mut scratch.head);
@@ -617,7 +619,7 @@ async fn stays_for(worker: &'static Worker, client: &Client, delay_ms: u64) -> b
 fn stays(worker: &Worker, scratch: &Scratch, client: &Client, whole: bool) -> bool {
     let request = &scratch.request;
     let closes = client.must_close(worker) || client.service.view().spec.service.close_after_answer;
-    whole && request.keep_alive && request.version_11 && !closes
+    whole && request.keep_alive && !closes
 }
 
 async fn answer_error(
@@ -630,7 +632,8 @@ async fn answer_error(
 ) -> After {
     let head_only = scratch.request.method == Method::Head;
     let keep = stays(worker, scratch, client, whole);
-    let own = LocalReply { close: !keep, head_only, ..LocalReply::default() };
+    let connection = answer::connection_field(keep, scratch.request.version_11);
+    let own = LocalReply { connection, head_only, ..LocalReply::default() };
     answer::error(status, &view.spec.error_pages, own, &mut scratch.head);
     scratch.record.status = status;
     send_whole(worker, scratch, client, view, whole).await
@@ -671,7 +674,7 @@ fn edit_own(worker: &'static Worker, scratch: &mut Scratch, client: &Client, vie
     let verdict = route::walk_answer(worker, view, client, &answered, changes);
     let drops = |name: &[u8]| changes.response.drops(name);
     let edits = ResponseEdits {
-        connection: (!response.keep_alive).then_some("close"),
+        connection: answer::connection_field(response.keep_alive, request.version_11),
         drops: if changes.response.is_empty() { None } else { Some(&drops) },
         lines: &changes.response.lines,
         status: verdict.status.map(|status| (status, answer::reason(status))),
@@ -697,8 +700,9 @@ async fn no_server(
     let whole = outgoing.body.is_complete();
     let keep = stays(worker, scratch, client, whole);
     let head_only = scratch.request.method == Method::Head;
+    let connection = answer::connection_field(keep, scratch.request.version_11);
     let page = view.spec.service.fallback.as_ref();
-    let Some(status) = page.and_then(|p| answer::page(p, !keep, head_only, &mut scratch.head)) else {
+    let Some(status) = page.and_then(|p| answer::page(p, connection, head_only, &mut scratch.head)) else {
         return answer_error(worker, scratch, client, view, 503, whole).await;
     };
     scratch.record.status = status;

@@ -548,7 +548,7 @@ impl Worker {
             let mut record = Record::new(client.address);
             record.restart(client.address, client.accepted_ms, client.accepted_wall_ms);
             let mut page = Vec::new();
-            let own = answer::LocalReply { close: true, ..answer::LocalReply::default() };
+            let own = answer::LocalReply { connection: Some("close"), ..answer::LocalReply::default() };
             answer::error(408, &view.spec.error_pages, own, &mut page);
             if let crate::reactor::Io::Done(count) = client.link.try_write(&page) {
                 record.bytes_out = count as u64;
