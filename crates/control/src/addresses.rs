@@ -16,7 +16,8 @@ use evenkeel_platform::{Interface, Network, NetworkChanges, OwnAddress};
 use tracing::{error, info, warn};
 
 use super::pair::{
-    Floating, Guard, GuardedAddress, NetworkSeen, Spot, floating_of, foreign, network_snapshot, spot,
+    Announcers, Floating, Guard, GuardedAddress, NetworkSeen, Spot, floating_of, foreign, network_snapshot,
+    spot,
 };
 
 /// How long somebody who has an address may take to say so, before a commit puts it here.
@@ -103,19 +104,26 @@ fn place_of(
         Spot::Near(interface) => Ok(Some((interface, want.address, want.prefix))),
         Spot::Routed(interface) if want.routed => Ok(Some((interface, want.address, want.prefix))),
         Spot::Routed(_) | Spot::Nowhere if want.optional => Ok(None),
-        Spot::Routed(_) | Spot::Nowhere => Err(nowhere(want.address, seen)),
+        Spot::Routed(_) | Spot::Nowhere => Err(nowhere(want, seen)),
     }
 }
 
-fn nowhere(address: IpAddr, seen: &NetworkSeen) -> String {
+fn nowhere(want: &Want, seen: &NetworkSeen) -> String {
+    let address = want.address;
     let networks = networks_of(address, seen);
     let here = match networks.is_empty() {
         true => format!("none has an IPv{} network", if address.is_ipv4() { 4 } else { 6 }),
         false => format!("there is {}", networks.join(", ")),
     };
     let whole = host_prefix(address);
+    let routed = match want.routed {
+        true => "where a router sends it to this machine, give this machine a route that leads there, such as a default route".to_owned(),
+        false => format!(
+            "where a router sends it to this machine, say so with floating-ips = [\"{address}/{whole}\"] in [network]"
+        ),
+    };
     format!(
-        "{address} is on no interface of this machine, and none has a network that it is in ({here}): give an interface an address of its network, or take an address of a network that is here; where a router sends it to this machine, say so with floating-ips = [\"{address}/{whole}\"] in [network]"
+        "{address} is on no interface of this machine, and none has a network that it is in ({here}): give an interface an address of its network, or take an address of a network that is here; {routed}"
     )
 }
 
@@ -192,6 +200,48 @@ pub fn foresee(old: &Snapshot, new: &Snapshot) -> Result<Vec<api::PlanStep>, (Ip
     Ok(steps)
 }
 
+/// What a plan asks the network before it promises an address.
+pub struct Questions {
+    places: BTreeSet<GuardedAddress>,
+    /// Real servers that may answer for VIPs, and are told of elsewhere.
+    servers: BTreeSet<IpAddr>,
+    interfaces: Vec<Interface>,
+}
+
+/// Addresses that would come to this node with a new configuration, of which a commit makes sure. Of a pair the role
+/// decides who has them.
+pub fn questions(old: &Snapshot, new: &Snapshot) -> Option<Questions> {
+    if new.pair.is_some() {
+        return None;
+    }
+    let known = addresses_of(&wanted(old));
+    let fresh: Vec<Want> = wanted(new).into_iter().filter(|w| !known.contains(&w.address)).collect();
+    if fresh.is_empty() {
+        return None;
+    }
+    let seen =
+        Network::open().and_then(|mut network| network_snapshot(&mut network, &addresses_of(&fresh))).ok()?;
+    let foreign = foreign(&seen.own, &BTreeSet::new());
+    let here: BTreeSet<IpAddr> = seen.own.iter().map(|o| o.address).collect();
+    let places = fresh.iter().filter_map(|want| place_of(want, &seen, &foreign).ok().flatten());
+    let places: BTreeSet<GuardedAddress> = places.filter(|place| !here.contains(&place.1)).collect();
+    (!places.is_empty()).then(|| Questions {
+        places,
+        servers: direct_servers(new),
+        interfaces: seen.interfaces,
+    })
+}
+
+impl Questions {
+    /// Which of them another machine answers for. Takes as long as answers may take.
+    pub fn ask(self) -> Option<(IpAddr, String)> {
+        let Questions { places, servers, interfaces } = self;
+        let mut announcers = Announcers::default();
+        let holders = others(|asked| announcers.holders(&interfaces, asked, ASK), &places, &servers);
+        holders.into_iter().next().map(|(address, mac)| (address, taken(address, mac)))
+    }
+}
+
 fn step(action: &str, subject: String, detail: String) -> api::PlanStep {
     let impact = evenkeel_config::Impact::None.as_str().into();
     api::PlanStep { action: action.into(), subject, detail, impact }
@@ -258,20 +308,18 @@ pub fn placed_by_us(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
 /// Who else answers for addresses. A real server of mode `dr` or `tun` that does has the ARP problem, and
 /// no claim: clients that are served by this machine meanwhile are better off.
 fn others(
-    floating: &mut Floating,
+    mut holders: impl FnMut(&BTreeSet<GuardedAddress>) -> BTreeMap<IpAddr, [u8; 6]>,
     places: &BTreeSet<GuardedAddress>,
-    snapshot: &Snapshot,
-    within: Duration,
+    servers: &BTreeSet<IpAddr>,
 ) -> BTreeMap<IpAddr, [u8; 6]> {
-    let mut found = floating.holders(places, within);
-    let servers = direct_servers(snapshot);
+    let mut found = holders(places);
     if found.is_empty() || servers.is_empty() {
         return found;
     }
     let interfaces: BTreeSet<u32> = places.iter().map(|p| p.0).collect();
     let asked = interfaces.iter().flat_map(|i| servers.iter().map(|s| (*i, *s, 0))).collect();
     let of_servers: BTreeMap<[u8; 6], IpAddr> =
-        floating.holders(&asked, within).into_iter().map(|(server, mac)| (mac, server)).collect();
+        holders(&asked).into_iter().map(|(server, mac)| (mac, server)).collect();
     found.retain(|vip, mac| {
         let server = of_servers.get(mac);
         if let Some(server) = server {
@@ -337,7 +385,8 @@ impl Addresses {
         if new.pair.is_some() || places.is_empty() {
             return Ok(());
         }
-        let holders = others(floating, &places, new, if strict { ASK } else { ASK_AGAIN });
+        let within = if strict { ASK } else { ASK_AGAIN };
+        let holders = others(|asked| floating.holders(asked, within), &places, &direct_servers(new));
         if let Some((address, mac)) = holders.iter().find(|(address, _)| is_new(address)) {
             return Err(taken(*address, *mac));
         }
@@ -438,7 +487,7 @@ impl Addresses {
                 Err(why) => drop(missing.insert(want.address, why)),
             }
         }
-        let holders = others(floating, &asked, snapshot, ASK_AGAIN);
+        let holders = others(|places| floating.holders(places, ASK_AGAIN), &asked, &direct_servers(snapshot));
         missing.extend(holders.into_iter().map(|(address, mac)| (address, taken(address, mac))));
         floating.left_out = missing.keys().copied().chain(unplaced).collect();
         floating.set_wanted(wants.iter().map(|w| (w.address, Some(w.prefix))).collect());

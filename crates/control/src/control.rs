@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use evenkeel_admin::{FailureKind, Refused};
+use evenkeel_admin::{FailureKind, Refused, Reply};
 use evenkeel_api as api;
 use evenkeel_config::Problem;
 use evenkeel_health::{AgentAdmin, Checker};
@@ -194,6 +194,39 @@ impl Control {
     pub fn plan(&self, text: &str) -> Result<api::Plan, Refused> {
         let new = self.read(text)?;
         self.plan_to(text, &new)
+    }
+
+    /// What a plan would put on this node that it can have.
+    pub(super) fn questions(&self, text: &str) -> Option<addresses::Questions> {
+        addresses::questions(&self.snapshot, &self.read(text).ok()?)
+    }
+
+    /// A plan of which the network was asked whether others have the addresses that would come here.
+    pub(super) fn plan_when_asked(&self, text: String, to: Reply<api::Plan>) {
+        let plan = self.plan(&text);
+        let questions = plan.as_ref().ok().and_then(|_| self.questions(&text));
+        crate::parts::ask_for(questions, move |taken| {
+            let plan = match taken {
+                Some((address, why)) => Err(cannot_be_here(&text, address, &why)),
+                None => plan,
+            };
+            let _ = to.send(plan);
+        });
+    }
+
+    pub(super) fn propose_when_asked(&self, edits: api::Edits, to: Reply<api::Proposal>) {
+        let mut proposal = match self.propose(edits) {
+            Ok(proposal) => proposal,
+            Err(refused) => return drop(to.send(Err(refused))),
+        };
+        let questions = proposal.plan.as_ref().and_then(|_| self.questions(&proposal.text));
+        crate::parts::ask_for(questions, move |taken| {
+            if let Some((address, why)) = taken {
+                proposal.problems = cannot_be_here(&proposal.text, address, &why).failure.problems;
+                proposal.plan = None;
+            }
+            let _ = to.send(Ok(proposal));
+        });
     }
 
     fn plan_to(&self, text: &str, new: &Snapshot) -> Result<api::Plan, Refused> {

@@ -478,7 +478,7 @@ impl Control {
         match request {
             Request::Status(to) => reply(to, self.status()),
             Request::ServiceStatus { service, reply: to } => reply(to, self.status_of(&service)),
-            Request::Plan { text, reply: to } => reply(to, self.plan(&text)),
+            Request::Plan { text, reply: to } => self.plan_when_asked(text, to),
             Request::Commit { text, options, reply: to } => self.commit_when_known(text, options, to),
             Request::Confirm(to) => reply(to, self.confirm()),
             Request::Rollback { rollback, reply: to } => self.roll_back(rollback, to),
@@ -543,7 +543,7 @@ impl Control {
                 tokio::task::spawn_blocking(move || reply(to, Ok(running())));
             }
             Request::RunningRevision(to) => reply(to, self.revision()),
-            Request::Propose { edits, reply: to } => reply(to, self.propose(edits)),
+            Request::Propose { edits, reply: to } => self.propose_when_asked(edits, to),
             Request::Schema(to) => reply(to, evenkeel_config::json_schema()),
             Request::Series { query, reply: to } => self.series(&query, to),
             Request::Happenings(to) => reply(to, self.happenings.list()),

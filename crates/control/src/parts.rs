@@ -8,6 +8,7 @@ use evenkeel_api as api;
 use tokio::sync::Semaphore;
 use tracing::info;
 
+use super::addresses::Questions;
 use super::control::Control;
 
 /// How long a machine that has an address may take to say so.
@@ -28,7 +29,8 @@ impl Control {
             }
             api::Part::Checks => {
                 let count = self.checker.restart().map_err(|e| failed(e.to_string()))?;
-                format!("{count} checks begin again; states stay until they have found something")
+                let checks = evenkeel_model::counted(count, "check begins", "checks begin");
+                format!("{checks} again; states stay until they have found something")
             }
             api::Part::Layer4 => match self.layer4.restart().map_err(failed)? {
                 None => return Err(not_there("no virtual service is of layer 4")),
@@ -69,5 +71,15 @@ pub fn who_has(address: IpAddr, reply: Reply<Vec<api::Holder>>) {
             Refused::new(FailureKind::Failed, format!("the network cannot be asked for {address}: {e}"))
         };
         let _ = reply.send(crate::neighbours::who_has(address, ANSWER).map_err(failed));
+    });
+}
+
+/// Asks the networks of this machine for what a plan would put here, away from the control thread, and tells `then` which
+/// address another machine has and what to say of it. Where too many ask already nobody is asked: the commit does.
+pub fn ask_for(questions: Option<Questions>, then: impl FnOnce(Option<(IpAddr, String)>) + Send + 'static) {
+    let Some((questions, permit)) = questions.zip(QUESTIONS.try_acquire().ok()) else { return then(None) };
+    tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        then(questions.ask());
     });
 }

@@ -38,7 +38,7 @@ pub struct Floating {
     /// Writes them down for a later process: a disk must not hold up a takeover. Without a thread it is
     /// done at once.
     notes: Option<Sender<BTreeSet<GuardedAddress>>>,
-    announcers: HashMap<u32, Announcer>,
+    announcers: Announcers,
     interfaces: Vec<Interface>,
     announcements: Announcements,
     /// What their times count from.
@@ -112,6 +112,47 @@ fn write_note(file: &Path, added: &BTreeSet<GuardedAddress>) {
     }
 }
 
+/// What speaks for addresses and asks for them, by the index of its interface.
+#[derive(Default)]
+pub struct Announcers(HashMap<u32, Announcer>);
+
+impl Announcers {
+    fn open(&mut self, interfaces: &[Interface], places: &BTreeSet<GuardedAddress>) {
+        for index in places.iter().map(|p| p.0) {
+            let Some(interface) = interfaces.iter().find(|i| i.index == index && !i.loopback) else {
+                continue;
+            };
+            let Entry::Vacant(place) = self.0.entry(index) else { continue };
+            match Announcer::open(index, &interface.name, interface.mac) {
+                Ok(announcer) => drop(place.insert_entry(announcer)),
+                Err(error) => warn!(interface = interface.name, %error, "addresses cannot be announced"),
+            }
+        }
+    }
+
+    /// Who answers for addresses.
+    pub fn holders(
+        &mut self,
+        interfaces: &[Interface],
+        places: &BTreeSet<GuardedAddress>,
+        within: Duration,
+    ) -> BTreeMap<IpAddr, [u8; 6]> {
+        self.open(interfaces, places);
+        let mut by_interface: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+        places
+            .iter()
+            .for_each(|(interface, address, _)| by_interface.entry(*interface).or_default().push(*address));
+        let mut found = BTreeMap::new();
+        for (interface, addresses) in by_interface {
+            let Some(announcer) = self.0.get_mut(&interface) else { continue };
+            for some in addresses.chunks(ASKED) {
+                found.extend(announcer.ask_each(some, within));
+            }
+        }
+        found
+    }
+}
+
 impl Floating {
     /// Writes down at once which addresses it has added; they stay until they are removed.
     pub fn new(file: PathBuf) -> std::io::Result<Floating> {
@@ -127,7 +168,7 @@ impl Floating {
             added,
             changed_at: Instant::now(),
             notes: None,
-            announcers: HashMap::new(),
+            announcers: Announcers::default(),
             interfaces: Vec::new(),
             announcements: Announcements::default(),
             started: Instant::now(),
@@ -208,8 +249,9 @@ impl Floating {
             }
         }
         self.announcers
+            .0
             .retain(|index, a| self.interfaces.iter().any(|i| i.index == *index && i.mac == a.mac()));
-        self.open_announcers(&places);
+        self.announcers.open(&self.interfaces, &places);
         let changed = places != self.places;
         self.places = places;
         if self.held {
@@ -224,38 +266,13 @@ impl Floating {
         }
     }
 
-    fn open_announcers(&mut self, places: &BTreeSet<GuardedAddress>) {
-        for index in places.iter().map(|p| p.0) {
-            let Some(interface) = self.interfaces.iter().find(|i| i.index == index && !i.loopback) else {
-                continue;
-            };
-            let Entry::Vacant(place) = self.announcers.entry(index) else { continue };
-            match Announcer::open(index, &interface.name, interface.mac) {
-                Ok(announcer) => drop(place.insert_entry(announcer)),
-                Err(error) => warn!(interface = interface.name, %error, "addresses cannot be announced"),
-            }
-        }
-    }
-
     /// Who else answers for addresses that are not on this machine yet.
     pub fn holders(
         &mut self,
         places: &BTreeSet<GuardedAddress>,
         within: Duration,
     ) -> BTreeMap<IpAddr, [u8; 6]> {
-        self.open_announcers(places);
-        let mut by_interface: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
-        places
-            .iter()
-            .for_each(|(interface, address, _)| by_interface.entry(*interface).or_default().push(*address));
-        let mut found = BTreeMap::new();
-        for (interface, addresses) in by_interface {
-            let Some(announcer) = self.announcers.get_mut(&interface) else { continue };
-            for some in addresses.chunks(ASKED) {
-                found.extend(announcer.ask_each(some, within));
-            }
-        }
-        found
+        self.announcers.holders(&self.interfaces, places, within)
     }
 
     /// Adds some ahead of the rest, noted before they are there: whoever ends in between leaves none that
@@ -298,7 +315,7 @@ impl Floating {
         by_interface.into_iter().find_map(|(interface, addresses)| {
             // Enough to tell, and no flood.
             let some = &addresses[..addresses.len().min(ASKED)];
-            self.announcers.get_mut(&interface)?.ask(some, ASK)
+            self.announcers.0.get_mut(&interface)?.ask(some, ASK)
         })
     }
 
@@ -382,7 +399,7 @@ impl Floating {
 
     fn announce(&mut self) {
         for (interface, address, _) in &self.places {
-            if let Some(announcer) = self.announcers.get_mut(interface) {
+            if let Some(announcer) = self.announcers.0.get_mut(interface) {
                 let _ = announcer.announce(*address);
             }
         }

@@ -30,7 +30,7 @@ use evenkeel_vrrp::beat::Role;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 
-pub use floating::{Floating, Spot, floating_of, foreign, spot};
+pub use floating::{Announcers, Floating, Spot, floating_of, foreign, spot};
 pub use guard::{Guard, GuardedAddress, run as run_guard};
 pub use handle::{End, News, PairShared, Resume, log};
 use handle::{Handle, Order, View};
