@@ -291,7 +291,10 @@ async fn lockdown(State(app): State<App>, Extension(who): Extension<Who>, _: Byt
         names => report.done.push(format!("revoked tokens without an end: {}", names.join(", "))),
     }
     let ended = app.accounts.end_all_sessions(Some(&who))?;
-    report.done.push(format!("ended {ended} other sessions"));
+    report.done.push(match ended {
+        1 => "ended 1 other session".into(),
+        _ => format!("ended {ended} other sessions"),
+    });
     let people = app.accounts.users(now_ms());
     for user in people.iter().filter(|u| !u.second_factor && u.role != api::Role::Viewer) {
         report.left.push(format!("{} ({}) has no second factor", user.name, user.role.as_str()));

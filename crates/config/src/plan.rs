@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use evenkeel_model::{
     AdminSettings, HealthCheck, Limits, Name, Pool, ProxyVersion, RealServer, Snapshot, VirtualService,
+    counted,
 };
 
 /// Steps in the order they are carried out. Two equal snapshots have an empty plan.
@@ -84,7 +85,11 @@ pub fn plan(old: &Snapshot, new: &Snapshot) -> Plan {
             Change::Added(pool) => steps.push(step(
                 "add",
                 format!("pool {}", pool.name),
-                format!("{} real servers, {}", pool.real_servers.len(), pool.scheduler.as_str()),
+                format!(
+                    "{}, {}",
+                    counted(pool.real_servers.len(), "real server", "real servers"),
+                    pool.scheduler.as_str()
+                ),
                 Impact::None,
             )),
             Change::Removed(pool) => {

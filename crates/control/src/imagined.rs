@@ -9,7 +9,7 @@ use evenkeel_api as api;
 use evenkeel_balance::{Counter, Figure};
 use evenkeel_l7::{FileError, ListFiles, unknown_pool};
 use evenkeel_model::{
-    Action, LogLevel, Name, Normalize, RateRule, Secret, Snapshot, VirtualService, format_duration,
+    Action, LogLevel, Name, Normalize, RateRule, Secret, Snapshot, VirtualService, counted, format_duration,
 };
 use evenkeel_routes::{
     Changes, ClientAddress, Edit, Effects, Loader, Next, Resources, Route, RouteAction, Routes, Source,
@@ -429,9 +429,12 @@ fn words(asked: &ExplainQuery, step: &RouteAction<InWords>, text: &str, pool: Op
         RouteAction::Count { counter, keeps: true, .. } => format!("{} becomes {text}", counter.as_str()),
         RouteAction::Count { counter, .. } => format!("{} grows by {text}", counter.as_str()),
         RouteAction::RateLimit { limit, .. } => {
-            format!("{text} may come {} times in {}", limit.count, format_duration(limit.period))
+            let times = counted(limit.count, "time", "times");
+            format!("{text} may come {times} in {}", format_duration(limit.period))
         }
-        RouteAction::ConcurrencyLimit { limit, .. } => format!("{text} may have {limit} requests at a time"),
+        RouteAction::ConcurrencyLimit { limit, .. } => {
+            format!("{text} may have {} at a time", counted(*limit, "request", "requests"))
+        }
         RouteAction::BasicAuth { realm, .. } => asks_password(realm),
         RouteAction::SetVariable { name, .. } => format!("{name} is {}", asked.value(text)),
         RouteAction::Capture { name, .. } => format!("log {name}: {}", asked.value(text)),

@@ -84,7 +84,9 @@ impl Control {
     pub fn lock_down_for_peer(&mut self, who: &str) {
         let mut report = api::Lockdown::default();
         match self.administration().map(|a| a.app().accounts.end_all_sessions(None)) {
-            Some(Ok(ended)) => report.done.push(format!("ended {ended} sessions")),
+            Some(Ok(ended)) => {
+                report.done.push(format!("ended {}", evenkeel_model::counted(ended, "session", "sessions")))
+            }
             Some(Err(refused)) => report.left.push(format!("sessions: {}", refused.failure.detail)),
             None => {}
         }

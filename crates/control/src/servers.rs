@@ -8,7 +8,7 @@ use evenkeel_api as api;
 use evenkeel_balance::{Health, Transition};
 use evenkeel_health::{AgentState, Report};
 use evenkeel_l7::{Notice, PoolSpec, ServerSpec};
-use evenkeel_model::{AdminState, Name, Probe};
+use evenkeel_model::{AdminState, Name, Probe, counted};
 use tracing::{error, info, warn};
 
 use super::control::{Control, monotonic_ms, wall_ms};
@@ -333,7 +333,11 @@ impl Control {
         let until = Instant::now() + pause;
         health.paused_until = Some(until);
         health.since_ms = wall_ms();
-        health.detail = format!("paused for {} s: {} failures in a row", pause.as_secs_f32(), rule.failures);
+        health.detail = format!(
+            "paused for {} s: {} in a row",
+            pause.as_secs_f32(),
+            counted(rule.failures, "failure", "failures")
+        );
         info!(
             pool = health.pool.as_str(),
             server = health.name.as_str(),

@@ -31,10 +31,7 @@ pub fn place(file: &str, line: usize) -> String {
     if line == 0 { file.to_owned() } else { format!("{file}:{line}") }
 }
 
-/// `1 entry`, `2 entries`.
-pub fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
-}
+pub use evenkeel_model::counted;
 
 /// For a part of a URL.
 pub fn encoded(text: &str) -> String {

@@ -10,7 +10,7 @@ use evenkeel_agree::admission::admits_backup;
 use evenkeel_api as api;
 use evenkeel_config::Change;
 use evenkeel_health::{Outcome, Target};
-use evenkeel_model::{Probe, RealServer, Snapshot};
+use evenkeel_model::{Probe, RealServer, Snapshot, counted};
 use serde_json::{Value, json};
 use similar::TextDiff;
 use tokio::sync::{Semaphore, oneshot};
@@ -147,9 +147,8 @@ impl Control {
             if let Some(accounts) = accounts {
                 let half_done = |refused| without_people(refused, committed.revision);
                 let count = accounts.restore(&people).map_err(half_done)?;
-                notes.push(format!(
-                    "{count} people and their tokens are as in the backup; everybody logs in again"
-                ));
+                let people = counted(count, "person", "people");
+                notes.push(format!("{people} and all tokens are as in the backup; everybody logs in again"));
             }
             Ok(api::Restored { revision: committed.revision, notes })
         };

@@ -41,7 +41,10 @@ pub fn servers(text: &[u8], at_most: u32) -> Result<List, String> {
         let weight = service["Weights"]["Passing"].as_u64().map(|w| u16::try_from(w).unwrap_or(u16::MAX));
         list.entry(place).or_insert(Details { weight, backup: false });
         if list.len() > at_most as usize {
-            return Err(format!("it has more than {at_most} servers"));
+            return Err(format!(
+                "it has more than {}",
+                evenkeel_model::counted(at_most, "server", "servers")
+            ));
         }
     }
     // 1 is what Consul says where nobody has said anything.

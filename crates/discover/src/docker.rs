@@ -131,7 +131,10 @@ pub fn servers(text: &[u8], source: &DockerSource, at_most: u32) -> Result<List,
         let details = Details { weight, backup: labels["evenkeel.backup"] == "true" };
         list.insert(Endpoint::Address(SocketAddr::new(ip, port)), details);
         if list.len() > at_most as usize {
-            return Err(format!("it has more than {at_most} servers"));
+            return Err(format!(
+                "it has more than {}",
+                evenkeel_model::counted(at_most, "server", "servers")
+            ));
         }
     }
     Ok(list)

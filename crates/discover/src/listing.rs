@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use evenkeel_model::{Discover, HostName};
+use evenkeel_model::{Discover, HostName, counted};
 use serde_json::Value;
 
 /// Where a server of a list is.
@@ -68,7 +68,7 @@ fn groups(value: &Value, at_most: u32) -> Result<List, String> {
             })?;
             list.entry(place).or_insert(details);
             if list.len() > at_most as usize {
-                return Err(format!("it has more than {at_most} servers"));
+                return Err(format!("it has more than {}", counted(at_most, "server", "servers")));
             }
         }
     }
@@ -121,13 +121,17 @@ impl Believed {
         }
         if has < rules.at_least as usize {
             self.waits_since_ms = None;
-            return Verdict::Kept(format!("it has {has} servers, and at-least is {}", rules.at_least));
+            return Verdict::Kept(format!(
+                "it has {}, and at-least is {}",
+                counted(has, "server", "servers"),
+                rules.at_least
+            ));
         }
         if has * 2 < had {
             let since_ms = *self.waits_since_ms.get_or_insert(now_ms);
             let settle_ms = rules.settle.as_millis() as u64;
             if now_ms.saturating_sub(since_ms) < settle_ms {
-                let lost = format!("it has {has} servers, and had {had}");
+                let lost = format!("it has {}, and had {had}", counted(has, "server", "servers"));
                 return Verdict::Kept(format!(
                     "{lost}: it is taken when that stays so for {:?}",
                     rules.settle

@@ -58,7 +58,7 @@ pub async fn dns(address: SocketAddr, name: &str) -> Result<String, String> {
     ask(address, &query, |answer| {
         let ours = answer.len() >= 12 && answer[..2] == id[..2] && answer[2] & 0x80 != 0;
         ours.then(|| match answer[3] & 0x0f {
-            0 => Ok(format!("{} answers", u16::from_be_bytes([answer[6], answer[7]]))),
+            0 => Ok(evenkeel_model::counted(u16::from_be_bytes([answer[6], answer[7]]), "answer", "answers")),
             3 => Err("the name does not exist (NXDOMAIN)".into()),
             code => Err(format!("DNS error {code}")),
         })

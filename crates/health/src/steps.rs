@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 
-use evenkeel_model::{HealthCheck, Step};
+use evenkeel_model::{HealthCheck, Step, counted};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
@@ -292,7 +292,7 @@ async fn mysql_packet(
         }
         seen.extend(ask(stream, b"", 1).await.map_err(|why| match seen.is_empty() {
             true => why,
-            false => format!("closed after {} of {least} bytes", seen.len()),
+            false => format!("closed after {} of {}", seen.len(), counted(least, "byte", "bytes")),
         })?);
     }
 }
@@ -346,7 +346,7 @@ async fn ask(stream: &mut dyn Stream, request: &[u8], least: usize) -> Result<Ve
     let mut buffer = [0; 1024];
     while answer.len() < least {
         match stream.read(&mut buffer).await.map_err(broken)? {
-            0 => return Err(format!("closed after {} bytes", answer.len())),
+            0 => return Err(format!("closed after {}", counted(answer.len(), "byte", "bytes"))),
             count => answer.extend_from_slice(&buffer[..count]),
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use evenkeel_balance::{ConcurrencyLimit, RateLimit, Table};
 use evenkeel_files::{Stamp, stamp};
-use evenkeel_model::{Action, Name, RateRule, Secret, TableRule, VirtualService};
+use evenkeel_model::{Action, Name, RateRule, Secret, TableRule, VirtualService, counted};
 use evenkeel_routes::{Loader, Resources};
 use evenkeel_rules::{
     ListForm, Map, MapForm, NetworkSet, PatternSet, Template, read_networks, read_patterns,
@@ -107,7 +107,7 @@ impl ListFiles {
         if let (Some(line), Some(fetch)) = (unmatchable.first(), form.normal) {
             let others = match unmatchable.len() - 1 {
                 0 => String::new(),
-                more => format!(", nor {more} other lines"),
+                more => format!(", nor {}", counted(more, "other line", "other lines")),
             };
             let what =
                 evenkeel_rules::FUNCTIONS.iter().find(|f| f.fetch == fetch).map_or("value", |f| f.name);

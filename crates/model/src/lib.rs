@@ -56,3 +56,9 @@ pub use service::{
 pub use snmp::{AgentxAddress, SnmpSettings};
 pub use tls::{CertificateFault, ClientAuth, ServerTls, SniFrom, TlsPolicy, TlsSettings, TlsVersion};
 pub use units::{UnitError, Weight, format_duration, format_size, parse_duration, parse_size};
+
+/// `1 entry`, `2 entries`: how counts are told to people.
+pub fn counted<N: std::fmt::Display + PartialEq + From<u8>>(n: N, one: &str, many: &str) -> String {
+    let word = if n == N::from(1) { one } else { many };
+    format!("{n} {word}")
+}

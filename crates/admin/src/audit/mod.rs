@@ -179,9 +179,14 @@ impl Audit {
         if kept > last || (kept == last && last > 0 && head.trim() != format!("{last} {before}")) {
             return broken(count, format!("{kept} entries were written, {last} are there"));
         }
+        let all = match count {
+            1 => "the one entry is intact".to_owned(),
+            _ => format!("all {count} entries are intact"),
+        };
         let detail = match start.number {
-            0 => format!("all {count} entries are intact"),
-            gone => format!("all {count} entries are intact; {gone} older ones were removed for room"),
+            0 => all,
+            1 => format!("{all}; an older one was removed for room"),
+            gone => format!("{all}; {gone} older ones were removed for room"),
         };
         api::AuditVerdict { entries: count, intact: true, detail }
     }

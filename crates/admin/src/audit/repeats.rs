@@ -96,7 +96,7 @@ impl Repeats {
             counts.push(Count {
                 who: last.person.unwrap_or_else(|| "nobody".into()),
                 from: last.from,
-                what: format!("{} more failures of several kinds, the last: {}", self.others, last.what),
+                what: format!("{} more of several kinds, the last: {}", self.others, last.what),
                 outcome: last.outcome,
             });
         }

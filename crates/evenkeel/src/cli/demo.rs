@@ -113,7 +113,11 @@ pub fn run(duration: Option<Duration>, port: u16) -> Outcome {
     told?;
     let (answered, failed) = (traffic.answered.load(Relaxed), traffic.failed.load(Relaxed));
     // There may be no terminal any more.
-    let _ = writeln!(std::io::stdout(), "\n{answered} requests answered, {failed} failed");
+    let _ = writeln!(
+        std::io::stdout(),
+        "\n{} answered, {failed} failed",
+        evenkeel_model::counted(answered, "request", "requests")
+    );
     if failed > 0 { Err(Failure::new(Exit::Failed, "requests failed")) } else { Ok(()) }
 }
 

@@ -461,7 +461,7 @@ impl Doctor {
                 self.report(
                     Level::Warning,
                     &service.name,
-                    format!("{} names in RDP cookies have nine characters, such as {example:?}: some clients cut there, and users whose names begin alike then share a real server", cut.len()),
+                    format!("{} nine characters, such as {example}: some clients cut there, and users whose names begin alike then share a real server", super::counted(cut.len(), "name in RDP cookies has", "names in RDP cookies have")),
                     "use a Connection Broker's tokens, or persistence = { type = \"source\" }",
                 );
             }
