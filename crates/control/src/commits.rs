@@ -193,6 +193,9 @@ impl Control {
             let _ = reply.send(Err(why.unwrap_or_else(changed)));
             return;
         }
+        if self.pair().is_some() && self.read(&text).is_ok_and(|new| new.pair.is_none()) {
+            return drop(reply.send(self.leave_pair(text, &options)));
+        }
         let (linked, now) = (self.link_up().is_some(), monotonic_ms());
         match self.agree(|agreement, own| agreement.begin(own, linked, now)) {
             Begin::Busy => {
@@ -235,6 +238,23 @@ impl Control {
                     Some(PendingCommit { text, before, options, done: None, live, reply });
             }
         }
+    }
+
+    /// Commits a configuration without `[pair]`: the other node is not asked, and goes on as it is. An active node does
+    /// not leave one that can take its addresses: both would have them.
+    fn leave_pair(&mut self, text: String, options: &api::CommitOptions) -> Result<api::Committed, Refused> {
+        let heard = self.pair_status().is_ok_and(|pair| pair.peer.is_some_and(|peer| peer.heard));
+        if self.is_active_node() && heard {
+            self.sync_mut().commits.restored = None;
+            let why = "nothing was changed: without [pair] this node would keep its addresses, and the other node, which is there, takes them too: `evenkeel pair switch-over` first, or stop the other node";
+            return Err(Refused::new(FailureKind::Failed, why));
+        }
+        let live = self.sync_mut().commits.restored.take();
+        let committed = self.commit_with(text, live, options)?;
+        let peer = heard.then(|| {
+            "NOT committed: this node has left the pair, and the other one goes on as it is".to_owned()
+        });
+        Ok(api::Committed { peer, ..committed })
     }
 
     /// Commits here, with the admin states and weights of a backup, or leaves both as they are.

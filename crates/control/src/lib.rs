@@ -15,6 +15,7 @@ mod handover;
 mod happenings;
 mod history;
 mod imagined;
+mod joining;
 mod keep;
 mod lag;
 mod layer4;

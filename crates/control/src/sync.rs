@@ -21,7 +21,7 @@ use super::pair::{FromPeer, Keys, Pair, PeerLink, Say, Tables, seconds, tables_o
 
 /// Priorities of the nodes of a pair that is made by a code.
 const FIRST: u8 = 150;
-const SECOND: u8 = 100;
+pub(super) const SECOND: u8 = 100;
 /// Of the link between two nodes.
 const PORT: u16 = 9694;
 
@@ -127,6 +127,9 @@ impl Control {
                 {
                     warn!(%error, "flows of the peer cannot be put into the table");
                 }
+            }
+            FromPeer::Admitted { result, folder, part, peer, reply } => {
+                let _ = reply.send(self.admitted(result, &folder, &part, &peer));
             }
             FromPeer::JoinedOther { result, reply } => {
                 let result = result.and_then(|(keys, more)| self.joined(keys, &more));
@@ -446,8 +449,13 @@ impl Control {
 
     // Making a pair
 
-    /// Writes `[pair]` into a configuration that has none, as a revision of its own.
-    fn write_pair(&mut self, part: &api::PairPart, peer: &str, priority: u8) -> Result<(), Refused> {
+    /// The running configuration with `[pair]`.
+    pub(super) fn with_pair(
+        &self,
+        part: &api::PairPart,
+        peer: &str,
+        priority: u8,
+    ) -> Result<String, Refused> {
         let host = self.node_name();
         let own = host.split('.').next().unwrap_or(&host);
         let mut pair = serde_json::json!({
@@ -460,7 +468,17 @@ impl Control {
         }
         let set = evenkeel_config::Change::Set { at: vec!["pair".into()], value: pair };
         let text = evenkeel_config::edit(&self.running_text(), &[set]);
-        let text = text.map_err(|why| Refused::new(FailureKind::Invalid, why))?;
+        text.map_err(|why| Refused::new(FailureKind::Invalid, why))
+    }
+
+    /// Writes `[pair]` into a configuration that has none, as a revision of its own.
+    pub(super) fn write_pair(
+        &mut self,
+        part: &api::PairPart,
+        peer: &str,
+        priority: u8,
+    ) -> Result<(), Refused> {
+        let text = self.with_pair(part, peer, priority)?;
         let about = api::CommitOptions {
             author: Some("the pair that is made".into()),
             message: Some(format!("a pair with {peer}")),
@@ -501,12 +519,15 @@ impl Control {
     }
 
     pub fn join(&mut self, join: &api::Join, reply: Reply<api::Pair>) {
-        let mut start = || -> Result<(Code, String), Refused> {
-            let code = Code::parse(&join.code).map_err(|why| Refused::new(FailureKind::Invalid, why))?;
-            if self.pair().is_none() {
-                let peer = join.part.peer.as_deref().map_or_else(|| code.address.to_string(), with_port);
-                self.write_pair(&join.part, &peer, SECOND)?;
+        if let (None, Ok(code)) = (self.pair(), Code::parse(&join.code)) {
+            let peer = join.part.peer.as_deref().map_or_else(|| code.address.to_string(), with_port);
+            if let Err((refused, reply)) = self.ask_to_join(code, join.part.clone(), peer, reply) {
+                let _ = reply.send(Err(refused));
             }
+            return;
+        }
+        let start = || -> Result<(Code, String), Refused> {
+            let code = Code::parse(&join.code).map_err(|why| Refused::new(FailureKind::Invalid, why))?;
             let pair = self.pair().ok_or_else(|| {
                 let why = "this node's configuration has no [pair]: write one with `name` and the other node's address as `peer`, and commit it";
                 Refused::new(FailureKind::NotFound, why)
@@ -524,7 +545,7 @@ impl Control {
         }
     }
 
-    fn joined(&mut self, keys: Vec<[u8; 32]>, more: &serde_json::Value) -> Result<(), String> {
+    pub(super) fn joined(&mut self, keys: Vec<[u8; 32]>, more: &serde_json::Value) -> Result<(), String> {
         self.pair_mut().ok_or("this node has no [pair] any more")?.take_keys(keys)?;
         if let Some(name) = more["name"].as_str() {
             self.sync_mut().peer = Some(name.into());

@@ -121,7 +121,8 @@ impl Control {
             Ok(written) => written,
         };
         // It plays its role until all is done.
-        let hold = self.pair().map(super::pair::Pair::holding);
+        let stays = self.read(&backup.configuration).is_ok_and(|new| new.pair.is_some());
+        let hold = self.pair().filter(|_| stays).map(super::pair::Pair::holding);
         notes.push("admin states and live weights are as in the backup".into());
         let made = jiff::Timestamp::from_millisecond(backup.made_ms as i64).unwrap_or_default();
         let options = api::CommitOptions {

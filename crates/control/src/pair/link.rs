@@ -171,6 +171,14 @@ pub enum FromPeer {
     },
     Said(Say),
     Flows(Batch),
+    /// What the other node says to one that is alone and would join it.
+    Admitted {
+        result: Result<Asked, String>,
+        folder: PathBuf,
+        part: api::PairPart,
+        peer: String,
+        reply: evenkeel_admin::Reply<api::Pair>,
+    },
     /// What came of this node's own joining.
     JoinedOther {
         result: Result<(Vec<[u8; 32]>, serde_json::Value), String>,
@@ -327,16 +335,11 @@ impl PeerLink {
         let out = self.out.clone();
         let (identity, folder, link) = (self.identity.clone(), self.folder.clone(), self.link.clone());
         self.runtime.spawn(async move {
-            let joined = evenkeel_peer::join(&identity, &code, &name).await;
-            let result = joined.and_then(|joined| {
-                let keys = joined.body["keys"].as_array().cloned().unwrap_or_default();
-                let keys: Option<Vec<[u8; 32]>> =
-                    keys.iter().map(|k| unhex(k.as_str()?)?.try_into().ok()).collect();
-                let keys = keys.filter(|k| !k.is_empty()).ok_or("the other node sent no key")?;
-                let certificate = unhex(&joined.certificate).ok_or("the other node sent no certificate")?;
+            let asked = ask_to_join(&identity, &code, &name).await;
+            let result = asked.and_then(|Asked { keys, certificate, more }| {
                 store_peer(&folder, &certificate)?;
                 link.set_peer(CertificateDer::from(certificate));
-                Ok((keys, joined.body["more"].clone()))
+                Ok((keys, more))
             });
             let _ = out.send(FromPeer::JoinedOther { result, reply });
         });
@@ -358,6 +361,23 @@ impl PeerLink {
             there: None,
         }
     }
+}
+
+/// What the node that made a code gives to the one that joins.
+#[derive(Debug)]
+pub struct Asked {
+    pub keys: Vec<[u8; 32]>,
+    pub certificate: Vec<u8>,
+    pub more: serde_json::Value,
+}
+
+pub async fn ask_to_join(identity: &Identity, code: &Code, name: &str) -> Result<Asked, String> {
+    let joined = evenkeel_peer::join(identity, code, name).await?;
+    let keys = joined.body["keys"].as_array().cloned().unwrap_or_default();
+    let keys: Option<Vec<[u8; 32]>> = keys.iter().map(|k| unhex(k.as_str()?)?.try_into().ok()).collect();
+    let keys = keys.filter(|k| !k.is_empty()).ok_or("the other node sent no key")?;
+    let certificate = unhex(&joined.certificate).ok_or("the other node sent no certificate")?;
+    Ok(Asked { keys, certificate, more: joined.body["more"].clone() })
 }
 
 /// The version in what a program calls itself.
@@ -394,7 +414,7 @@ fn on_event(event: Event, tables: &Tables, folder: &Path, out: &UnboundedSender<
     let _ = out.send(news);
 }
 
-fn own_identity(folder: &Path, name: &str) -> Result<Identity, String> {
+pub fn own_identity(folder: &Path, name: &str) -> Result<Identity, String> {
     let file = folder.join("identity.pem");
     let pem = match std::fs::read_to_string(&file) {
         Ok(pem) => pem,
@@ -415,7 +435,7 @@ fn peer_certificate(folder: &Path) -> Option<CertificateDer<'static>> {
     (!der.is_empty()).then(|| CertificateDer::from(der))
 }
 
-fn store_peer(folder: &Path, certificate: &[u8]) -> Result<(), String> {
+pub fn store_peer(folder: &Path, certificate: &[u8]) -> Result<(), String> {
     let file = folder.join("peer.der");
     evenkeel_files::write_private(&file, certificate).map_err(|e| format!("{}: {e}", file.display()))
 }

@@ -35,6 +35,7 @@ mod package;
 mod pair;
 mod pair_faults;
 mod pair_keep;
+mod pair_membership;
 mod pair_soak;
 mod persistence;
 mod places;

@@ -1,0 +1,76 @@
+//! Nodes that join a pair and that leave it: whatever goes wrong, clients are served as before.
+
+use std::time::Duration;
+
+use evenkeel_testbed::eventually;
+
+use crate::layer4::service;
+use crate::pair::{FRONT, lab};
+
+const CHECK: &str = "health-check = { type = \"tcp\", interval = \"1s\" }";
+
+/// The node's file without `[pair]`.
+fn alone(lab: &evenkeel_testbed::pair::PairLab, node: usize, shared: &str) -> String {
+    let text = lab.config(node, "", "");
+    format!("{}{shared}", &text[..text.find("[pair]").unwrap()])
+}
+
+#[test]
+fn a_join_that_is_refused_changes_nothing() {
+    let Some(mut lab) = lab("pair-refused-join") else { return };
+    for node in 0..2 {
+        let vip = format!("10.77.0.{}:80", 100 + node);
+        lab.write(node, &alone(&lab, node, &service("web", &vip, "http", CHECK, FRONT)));
+        lab.start(node);
+    }
+    let serves = |lab: &evenkeel_testbed::pair::PairLab, vip: &str| {
+        lab.hosts.run("c", "curl", &["-sf", "-m", "2", "-o", "/dev/null", &format!("http://{vip}/")]).code
+            == 0
+    };
+    eventually("both serve", Duration::from_secs(10), || {
+        serves(&lab, "10.77.0.100") && serves(&lab, "10.77.0.101")
+    });
+    let invite = ["pair", "invite", "--peer", "10.79.0.2", "--interface", "e0", "--json"];
+    let invitation: serde_json::Value = serde_json::from_str(&lab.cli(0, &invite).out).unwrap();
+    let code = invitation["code"].as_str().unwrap().to_owned();
+    let (place, secret) = code.split_once('/').unwrap();
+    let digit = if secret.starts_with('0') { "1" } else { "0" };
+    let before = std::fs::read_to_string(lab.config_file(1)).unwrap();
+    let wrong = format!("{place}/{digit}{}", &secret[1..]);
+    // A digit, a machine that is not there, an interface that this one has not.
+    let nobody = format!("10.79.0.7:9694/{secret}");
+    for (code, interface) in [(&wrong, "e0"), (&nobody, "e0"), (&code, "")] {
+        let name = if interface.is_empty() { "--name=not a name" } else { "--name=lb2" };
+        let interface = if interface.is_empty() { "e0" } else { interface };
+        let refused = lab.cli(1, &["pair", "join", code, name, "--interface", interface]);
+        assert_ne!(refused.code, 0, "{code}: {}", refused.out);
+        assert_eq!(std::fs::read_to_string(lab.config_file(1)).unwrap(), before, "{code}");
+        assert!(lab.has(1, "10.77.0.101") && serves(&lab, "10.77.0.101"), "{code}");
+    }
+    // The code is still good.
+    let joined = lab.cli(1, &["pair", "join", &code, "--interface", "e0"]);
+    assert_eq!(joined.code, 0, "{}", joined.err);
+    lab.await_role(1, "passive");
+    assert!(serves(&lab, "10.77.0.100"), "{}", lab.log(0));
+}
+
+#[test]
+fn a_node_leaves_where_no_address_is_had_twice() {
+    let Some(mut lab) = lab("pair-leave") else { return };
+    let shared = service("web", "10.77.0.100:80", "http", CHECK, FRONT);
+    lab.start_pair("", &shared);
+    let leave = |lab: &evenkeel_testbed::pair::PairLab, node: usize| {
+        let file = lab.place.write("alone.toml", alone(lab, node, &shared)).display().to_string();
+        lab.cli(node, &["commit", &file])
+    };
+    let refused = leave(&lab, 0);
+    assert!(refused.code != 0 && refused.err.contains("switch-over"), "{refused:?}");
+    lab.await_role(0, "active");
+    let left = leave(&lab, 1);
+    assert!(left.code == 0 && left.out.contains("left the pair"), "{left:?}");
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(lab.has(0, "10.77.0.100") && !lab.has(1, "10.77.0.100"), "{}", lab.log(1));
+    // Nobody is there any more who could take them.
+    eventually("the other one leaves, too", Duration::from_secs(5), || leave(&lab, 0).code == 0);
+    assert!(lab.has(0, "10.77.0.100"), "{}", lab.log(0));
+}
