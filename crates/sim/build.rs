@@ -86,8 +86,8 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
     (
         "leases_are_counted_from_the_answer",
         "election",
-        "self.witness_until.max(asked_at + Millis::from(answer.lease_ms))",
-        "{ let _ = asked_at; now + Millis::from(answer.lease_ms) + 60 }",
+        "self.witness_until.max(asked_at + Millis::from(lease_ms))",
+        "{ let _ = asked_at; now + Millis::from(lease_ms) + 60 }",
     ),
     ("seals_are_not_looked_at", "seal", "            return Err(Refused::Forged);", ""),
     (

@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = evenkeel_vrrp::advert::parse(bytes, source, target, 255);
     }
     let mut conversation = Conversation::new(Keys::new(&[[1; 32]]), 7, 0);
-    assert!(conversation.open(bytes).is_err(), "nobody has the key");
+    assert!(conversation.open(bytes, |_, _| true).is_err(), "nobody has the key");
     let _ = (Ask::parse(bytes), evenkeel_l4::Batch::parse(bytes));
     if let Ok(text) = std::str::from_utf8(bytes)
         && let Ok(code) = evenkeel_peer::Code::parse(text)

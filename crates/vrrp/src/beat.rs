@@ -1,6 +1,7 @@
 //! What one node tells the other, twenty times a second, by every way there is.
 
 use crate::Millis;
+use crate::seal::{Conversation, Opened, Refused};
 
 /// What a node is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,6 +108,14 @@ impl Beat {
         put(32, &self.heard.to_be_bytes());
         put(40, &self.revision.to_be_bytes());
         bytes
+    }
+
+    /// Opens a sealed beat. A life that comes after another one has heard this node meanwhile.
+    pub fn open<'a>(peer: &mut Conversation, message: &'a [u8]) -> Result<Opened<'a>, Refused> {
+        let since = peer.believed_at();
+        peer.open(message, |body, replaces| {
+            Beat::parse(body).is_some_and(|beat| !replaces || beat.heard > since)
+        })
     }
 
     /// Later versions may say more behind what is known here.

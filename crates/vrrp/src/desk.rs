@@ -1,23 +1,21 @@
 //! Where nodes come to the witness: who asks is told by what is sealed, not by where it came from.
 //!
 //! In: a datagram, the time. Out: the answer to it, or nothing. Each node has one conversation, by
-//! the node's number inside the seal, and all of them are with one life of the witness: what was
-//! recorded is worth nothing from any address. What has no right seal leaves no trace.
+//! the node's number inside the seal, and begins with
+//! the life of this witness: what was recorded is worth nothing from any address. What has no right seal leaves no trace.
 
 use std::collections::HashMap;
 
 use crate::Millis;
 use crate::seal::{Conversation, Keys, Refused};
-use crate::witness::{Answer, Ask, Witness};
+use crate::witness::{Answer, Ask, TOPIC, Witness};
 
-/// The conversation of a node with the witness.
-const TOPIC: u8 = 1;
 /// Nodes that have a conversation: two, and what they were before their disks were replaced.
 const NODES: usize = 64;
 
 pub struct Desk {
     keys: Keys,
-    /// Of this start of the witness.
+    /// Of this start of the witness; the latest of those that its conversations have.
     life: u64,
     nodes: HashMap<u64, Node>,
     witness: Witness,
@@ -54,10 +52,17 @@ impl Desk {
             .nodes
             .entry(id)
             .or_insert_with(|| Node { conversation: Conversation::new(keys.clone(), life, TOPIC), last: 0 });
-        let answer = match node.conversation.open(message) {
+        let known = node.conversation.has_peer();
+        let is_request = |body: &[u8], _: bool| Ask::parse(body).is_some();
+        let answer = match node.conversation.open(message, is_request) {
             Ok(opened) if !opened.new_life && opened.number <= node.last => return None,
             Ok(opened) => {
                 node.last = opened.number;
+                // What was kept back of the node's former lives names the present one of this conversation.
+                if opened.new_life && known {
+                    self.life = self.life.wrapping_add(1);
+                    node.conversation.renew(self.life);
+                }
                 self.witness.ask(&Ask::parse(opened.body)?, now)
             }
             // Whoever introduces itself learns this life.
@@ -71,27 +76,27 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::witness;
 
     fn keys() -> Keys {
         Keys::new(&[[7; 32]])
     }
 
     /// A node, and what it seals.
-    struct Asker(u64, Conversation);
+    struct Asker(u64, witness::Asker, u64);
 
     impl Asker {
         fn new(node: u64, life: u64) -> Asker {
-            Asker(node, Conversation::new(keys(), life, TOPIC))
+            Asker(node, witness::Asker::new(keys(), life), 0)
         }
 
         fn ask(&mut self, lease_ms: u32) -> Vec<u8> {
-            let ask = Ask { number: self.1.next_number(), node: self.0, lease_ms };
-            self.1.seal(&ask.encode())
+            self.2 += 1;
+            self.1.seal(&Ask { number: self.2, node: self.0, lease_ms })
         }
 
         fn receive(&mut self, answer: Option<Vec<u8>>) -> Option<Answer> {
-            let answer = answer?;
-            Answer::parse(self.1.open(&answer).ok()?.body)
+            self.1.open(&answer?)
         }
 
         fn introduce(&mut self, desk: &mut Desk) {

@@ -604,7 +604,9 @@ impl Election {
     pub fn hear_witness(&mut self, answer: &Answer, now: Millis) {
         let asked_at = self.asked.iter().find(|(number, _)| *number == answer.number).map(|(_, at)| *at);
         let Some(asked_at) = asked_at.filter(|_| answer.granted) else { return };
-        self.witness_until = self.witness_until.max(asked_at + Millis::from(answer.lease_ms));
+        // Never more than was asked for.
+        let lease_ms = answer.lease_ms.min(self.settings.witness_lease_ms.unwrap_or(0));
+        self.witness_until = self.witness_until.max(asked_at + Millis::from(lease_ms));
         self.consider(now);
     }
 

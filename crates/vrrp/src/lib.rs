@@ -17,6 +17,8 @@ pub mod guard;
 pub mod lease;
 pub mod pace;
 pub mod reach;
+#[cfg(test)]
+mod replay_tests;
 pub mod router;
 pub mod seal;
 pub mod witness;

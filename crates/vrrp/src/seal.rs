@@ -27,7 +27,9 @@ pub enum Refused {
     Key,
     /// The seal is wrong.
     Forged,
-    /// Heard before, or too old.
+    /// Heard a moment ago: the same message by another way.
+    Again,
+    /// Too old, or of a life that is over.
     Replayed,
     /// It names a life of this node that is over, or none: its sender is answered, not believed.
     Stranger,
@@ -36,10 +38,11 @@ pub enum Refused {
 }
 
 impl Refused {
-    pub const ALL: [Refused; 6] = [
+    pub const ALL: [Refused; 7] = [
         Refused::Malformed,
         Refused::Key,
         Refused::Forged,
+        Refused::Again,
         Refused::Replayed,
         Refused::Stranger,
         Refused::Own,
@@ -50,6 +53,7 @@ impl Refused {
             Refused::Malformed => "malformed",
             Refused::Key => "unknown key",
             Refused::Forged => "wrong seal",
+            Refused::Again => "heard before",
             Refused::Replayed => "replayed",
             Refused::Stranger => "introduction",
             Refused::Own => "own",
@@ -134,6 +138,8 @@ pub struct Conversation {
     topic: u8,
     /// The other side's life, proven.
     peer: Option<Peer>,
+    /// The number of the last own message when that life was proven.
+    believed_at: u64,
     /// Lives that have introduced themselves; the latest are answered, all of them in turn.
     strangers: Vec<u64>,
     /// Lives of the other side that are over.
@@ -176,6 +182,7 @@ impl Conversation {
             number: 0,
             topic,
             peer: None,
+            believed_at: 0,
             strangers: Vec::new(),
             past: HashSet::new(),
         }
@@ -203,8 +210,24 @@ impl Conversation {
     /// of the other side in it names it, so that lives and numbers that were heard are to be known here as well.
     pub fn resume(&mut self, memory: Memory) {
         (self.life, self.number) = (memory.life, memory.number);
+        self.believed_at = self.number;
         self.peer = memory.peer.map(|(life, highest)| Peer { life, highest, seen: u64::MAX });
         self.past = memory.past.into_iter().collect();
+    }
+
+    /// What the other side says of an own message with a higher number, it says after its present life was proven.
+    pub fn believed_at(&self) -> u64 {
+        self.believed_at
+    }
+
+    /// Whether a life of the other side is proven.
+    pub fn has_peer(&self) -> bool {
+        self.peer.is_some()
+    }
+
+    /// Makes all worthless that was sealed for this life, but goes on with the other side's.
+    pub fn renew(&mut self, life: u64) {
+        self.life = life.max(1);
     }
 
     /// The number that the next message gets.
@@ -240,18 +263,28 @@ impl Conversation {
         message
     }
 
-    pub fn open<'a>(&mut self, message: &'a [u8]) -> Result<Opened<'a>, Refused> {
+    /// Believes a message whose body `fits`, which is given the body and whether the message would put another
+    /// life in the place of one that was proven. A body that never comes by this conversation was passed on by
+    /// somebody who took it elsewhere: it must not even introduce its sender. And whoever comes after a proven
+    /// life has to answer something later than that: what was kept back of a life that is over names this one
+    /// as well.
+    pub fn open<'a>(
+        &mut self,
+        message: &'a [u8],
+        fits: impl Fn(&[u8], bool) -> bool,
+    ) -> Result<Opened<'a>, Refused> {
         let Sealed { topic, body, life, number, names } = self.keys.verify(message)?;
-        let named = names.contains(&self.life);
+        let replaces = self.peer.as_ref().is_some_and(|peer| peer.life != life);
         if life == self.life {
             return Err(Refused::Own);
         }
         if self.past.contains(&life) {
             return Err(Refused::Replayed);
         }
-        if topic != self.topic {
+        if topic != self.topic || !fits(body, false) {
             return Err(Refused::Malformed);
         }
+        let named = names.contains(&self.life) && fits(body, replaces);
         if !named {
             if self.peer.as_ref().is_none_or(|p| p.life != life) && !self.strangers.contains(&life) {
                 if self.strangers.len() >= STRANGERS {
@@ -272,6 +305,7 @@ impl Conversation {
                 if let Some(before) = self.peer.replace(Peer { life, highest: number, seen: 1 }) {
                     self.past.insert(before.life);
                 }
+                self.believed_at = self.number;
                 self.strangers.clear();
                 Ok(Opened { number, body, new_life: true })
             }
@@ -289,8 +323,11 @@ impl Peer {
             return Ok(());
         }
         let behind = self.highest - number;
-        if behind >= WINDOW || self.seen & 1 << behind > 0 {
+        if behind >= WINDOW {
             return Err(Refused::Replayed);
+        }
+        if self.seen & 1 << behind > 0 {
+            return Err(Refused::Again);
         }
         self.seen |= 1 << behind;
         Ok(())
@@ -301,6 +338,10 @@ impl Peer {
 mod tests {
     use super::*;
 
+    fn any(_: &[u8], _: bool) -> bool {
+        true
+    }
+
     fn ends() -> (Conversation, Conversation) {
         let end = |life| Conversation::new(Keys::new(&[[7; 32]]), life, 0);
         (end(100), end(200))
@@ -308,9 +349,9 @@ mod tests {
 
     /// Lets two ends get to know each other.
     fn introduce(a: &mut Conversation, b: &mut Conversation) {
-        assert_eq!(b.open(&a.seal(b"1")), Err(Refused::Stranger));
-        assert!(a.open(&b.seal(b"2")).unwrap().new_life);
-        assert!(b.open(&a.seal(b"3")).unwrap().new_life);
+        assert_eq!(b.open(&a.seal(b"1"), any), Err(Refused::Stranger));
+        assert!(a.open(&b.seal(b"2"), any).unwrap().new_life);
+        assert!(b.open(&a.seal(b"3"), any).unwrap().new_life);
     }
 
     #[test]
@@ -319,14 +360,14 @@ mod tests {
         introduce(&mut a, &mut b);
         let sealed: Vec<Vec<u8>> = (0..100u8).map(|n| a.seal(&[n])).collect();
         for at in [3, 1, 0, 2, 60] {
-            assert_eq!(b.open(&sealed[at]).map(|o| o.body[0]), Ok(at as u8));
-            assert_eq!(b.open(&sealed[at]), Err(Refused::Replayed), "{at} again");
+            assert_eq!(b.open(&sealed[at], any).map(|o| o.body[0]), Ok(at as u8));
+            assert_eq!(b.open(&sealed[at], any), Err(Refused::Again), "{at} again");
         }
-        assert!(b.open(&sealed[99]).is_ok());
-        assert_eq!(b.open(&sealed[20]), Err(Refused::Replayed), "too far behind");
-        assert!(b.open(&sealed[50]).is_ok());
+        assert!(b.open(&sealed[99], any).is_ok());
+        assert_eq!(b.open(&sealed[20], any), Err(Refused::Replayed), "too far behind");
+        assert!(b.open(&sealed[50], any).is_ok());
         let own = a.seal(b"x");
-        assert_eq!(a.open(&own), Err(Refused::Own));
+        assert_eq!(a.open(&own, any), Err(Refused::Own));
     }
 
     #[test]
@@ -337,12 +378,12 @@ mod tests {
         for at in 0..sealed.len() * 8 {
             let mut altered = sealed.clone();
             altered[at / 8] ^= 1 << (at % 8);
-            assert!(b.open(&altered).is_err(), "bit {at}");
+            assert!(b.open(&altered, any).is_err(), "bit {at}");
         }
         for cut in 0..sealed.len() {
-            assert!(b.open(&sealed[..cut]).is_err(), "cut at {cut}");
+            assert!(b.open(&sealed[..cut], any).is_err(), "cut at {cut}");
         }
-        assert!(b.open(&sealed).is_ok());
+        assert!(b.open(&sealed, any).is_ok());
     }
 
     #[test]
@@ -351,18 +392,18 @@ mod tests {
         introduce(&mut a, &mut b);
         let recorded: Vec<Vec<u8>> = (0..10).map(|_| a.seal(b"i am active")).collect();
         let mut reborn = Conversation::new(Keys::new(&[[7; 32]]), 201, 0);
-        assert!(recorded.iter().all(|m| reborn.open(m) == Err(Refused::Stranger)));
+        assert!(recorded.iter().all(|m| reborn.open(m, any) == Err(Refused::Stranger)));
         // The other one starts anew, and its former life is replayed to the one that knew it.
         let mut second = Conversation::new(Keys::new(&[[7; 32]]), 101, 0);
-        let _ = b.open(&second.seal(b"hello"));
-        assert!(second.open(&b.seal(b"hello")).is_ok());
-        assert!(b.open(&second.seal(b"hello")).unwrap().new_life);
-        assert!(recorded.iter().all(|m| b.open(m) == Err(Refused::Replayed)));
+        let _ = b.open(&second.seal(b"hello"), any);
+        assert!(second.open(&b.seal(b"hello"), any).is_ok());
+        assert!(b.open(&second.seal(b"hello"), any).unwrap().new_life);
+        assert!(recorded.iter().all(|m| b.open(m, any) == Err(Refused::Replayed)));
         // And recorded introductions do not make it dumb to the true one.
         let mut other = Conversation::new(Keys::new(&[[7; 32]]), 55, 0);
-        assert_eq!(b.open(&other.seal(b"?")), Err(Refused::Stranger));
-        assert!(second.open(&b.seal(b"on")).is_ok());
-        assert!(b.open(&second.seal(b"on")).is_ok());
+        assert_eq!(b.open(&other.seal(b"?"), any), Err(Refused::Stranger));
+        assert!(second.open(&b.seal(b"on"), any).is_ok());
+        assert!(b.open(&second.seal(b"on"), any).is_ok());
     }
 
     /// A process that is replaced leaves its life to the next one: what was recorded in it stays worth nothing.
@@ -371,20 +412,23 @@ mod tests {
         let (mut a, mut b) = ends();
         introduce(&mut a, &mut b);
         let former: Vec<Vec<u8>> = (0..5).map(|_| a.seal(b"i am active")).collect();
-        assert!(former.iter().all(|m| b.open(m).is_ok()));
+        assert!(former.iter().all(|m| b.open(m, any).is_ok()));
         // The other side starts anew.
         let mut second = Conversation::new(Keys::new(&[[7; 32]]), 101, 0);
-        let _ = b.open(&second.seal(b"hello"));
-        assert!(second.open(&b.seal(b"hello")).is_ok());
+        let _ = b.open(&second.seal(b"hello"), any);
+        assert!(second.open(&b.seal(b"hello"), any).is_ok());
         let recorded: Vec<Vec<u8>> = (0..5).map(|_| second.seal(b"i hand over")).collect();
-        assert!(recorded.iter().all(|m| b.open(m).is_ok()));
+        assert!(recorded.iter().all(|m| b.open(m, any).is_ok()));
         let mut next = Conversation::new(Keys::new(&[[7; 32]]), 999, 0);
         next.resume(Memory { number: b.memory().number + 1_000, ..b.memory() });
         for message in former.iter().chain(&recorded) {
-            assert_eq!(next.open(message), Err(Refused::Replayed));
+            assert!(matches!(next.open(message, any), Err(Refused::Replayed | Refused::Again)));
         }
-        assert!(!next.open(&second.seal(b"on")).unwrap().new_life, "it goes on with the one that it knows");
-        assert!(!second.open(&next.seal(b"on")).unwrap().new_life);
+        assert!(
+            !next.open(&second.seal(b"on"), any).unwrap().new_life,
+            "it goes on with the one that it knows"
+        );
+        assert!(!second.open(&next.seal(b"on"), any).unwrap().new_life);
     }
 
     #[test]
@@ -392,13 +436,13 @@ mod tests {
         let (mut a, mut b) = ends();
         introduce(&mut a, &mut b);
         b.set_keys(Keys::new(&[[7; 32], [8; 32]]));
-        assert!(b.open(&a.seal(b"old")).is_ok());
+        assert!(b.open(&a.seal(b"old"), any).is_ok());
         a.set_keys(Keys::new(&[[8; 32], [7; 32]]));
-        assert!(b.open(&a.seal(b"new")).is_ok());
-        assert!(a.open(&b.seal(b"old")).is_ok());
+        assert!(b.open(&a.seal(b"new"), any).is_ok());
+        assert!(a.open(&b.seal(b"old"), any).is_ok());
         b.set_keys(Keys::new(&[[8; 32]]));
-        assert!(a.open(&b.seal(b"new")).is_ok());
+        assert!(a.open(&b.seal(b"new"), any).is_ok());
         a.set_keys(Keys::new(&[[9; 32]]));
-        assert_eq!(b.open(&a.seal(b"foreign")), Err(Refused::Key));
+        assert_eq!(b.open(&a.seal(b"foreign"), any), Err(Refused::Key));
     }
 }

@@ -4,6 +4,7 @@
 //! the request on the node and from its arrival here, so it always ends on the node first.
 
 use crate::Millis;
+use crate::seal::{Conversation, Keys};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
@@ -31,7 +32,9 @@ impl Ask {
         bytes
     }
 
+    /// Exactly what `encode` makes: by its length a request is no answer, whoever sends it on.
     pub fn parse(bytes: &[u8]) -> Option<Ask> {
+        let bytes: &[u8; 20] = bytes.try_into().ok()?;
         let (number, rest) = bytes.split_first_chunk()?;
         let (node, rest) = rest.split_first_chunk()?;
         let (lease, _) = rest.split_first_chunk()?;
@@ -52,7 +55,9 @@ impl Answer {
         bytes
     }
 
+    /// Exactly what `encode` makes: by its length an answer is no request.
     pub fn parse(bytes: &[u8]) -> Option<Answer> {
+        let bytes: &[u8; 13] = bytes.try_into().ok()?;
         let (number, rest) = bytes.split_first_chunk()?;
         let (lease, rest) = rest.split_first_chunk()?;
         Some(Answer {
@@ -60,6 +65,47 @@ impl Answer {
             lease_ms: u32::from_be_bytes(*lease),
             granted: *rest.first()? == 1,
         })
+    }
+}
+
+/// The conversation of a node with the witness, by its topic.
+pub const TOPIC: u8 = 1;
+
+/// A node's end of that conversation.
+pub struct Asker {
+    conversation: Conversation,
+    /// The number of the last request.
+    asked: u64,
+    /// The same, when the present life of the witness was proven.
+    believed_at: u64,
+}
+
+impl Asker {
+    pub fn new(keys: Keys, life: u64) -> Asker {
+        Asker { conversation: Conversation::new(keys, life, TOPIC), asked: 0, believed_at: 0 }
+    }
+
+    pub fn set_keys(&mut self, keys: Keys) {
+        self.conversation.set_keys(keys);
+    }
+
+    pub fn seal(&mut self, ask: &Ask) -> Vec<u8> {
+        self.asked = ask.number;
+        self.conversation.seal(&ask.encode())
+    }
+
+    /// What the witness says. Requests of the other node, which has the same key, are none; and a witness that
+    /// comes after another one answers what was asked since then.
+    pub fn open(&mut self, message: &[u8]) -> Option<Answer> {
+        let since = self.believed_at;
+        let fits = |body: &[u8], replaces: bool| {
+            Answer::parse(body).is_some_and(|answer| !replaces || answer.number > since)
+        };
+        let opened = self.conversation.open(message, fits).ok()?;
+        if opened.new_life {
+            self.believed_at = self.asked;
+        }
+        Answer::parse(opened.body)
     }
 }
 

@@ -18,7 +18,7 @@ use evenkeel_vrrp::beat::{Beat, Role};
 use evenkeel_vrrp::election::{Election, Event, Settings, Why};
 use evenkeel_vrrp::router::{Group, RouterSettings};
 use evenkeel_vrrp::seal::{Conversation, Keys, Refused};
-use evenkeel_vrrp::witness::Answer;
+use evenkeel_vrrp::witness::Asker;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{error, warn};
@@ -99,7 +99,7 @@ struct Thread {
     keys: Vec<[u8; 32]>,
     node: u64,
     brain: ElectionMode,
-    witness: Option<(UdpSocket, SocketAddr, Conversation)>,
+    witness: Option<(UdpSocket, SocketAddr, Asker)>,
     witness_heard: Option<Instant>,
     /// It has said that it lends nothing yet.
     witness_is_quiet: bool,
@@ -233,7 +233,7 @@ impl Thread {
         let opened = UdpSocket::bind((any, 0)).and_then(|s| s.set_nonblocking(true).map(|()| s));
         match opened {
             Ok(socket) => {
-                self.witness = Some((socket, address, Conversation::new(Keys::new(&self.keys), life, 1)));
+                self.witness = Some((socket, address, Asker::new(Keys::new(&self.keys), life)));
             }
             Err(error) => error!(%error, "the witness cannot be asked"),
         }
@@ -370,7 +370,7 @@ impl Thread {
             for received in came.drain(..) {
                 let refused = match (received, &mut self.brain) {
                     (Received::Sealed(bytes), ElectionMode::Pair { election, peer, heard }) => {
-                        match peer.open(&bytes) {
+                        match Beat::open(peer, &bytes) {
                             Ok(opened) => {
                                 path.heard_at = Some(Instant::now());
                                 if let Some(beat) = Beat::parse(opened.body) {
@@ -382,10 +382,10 @@ impl Thread {
                                 }
                                 None
                             }
-                            // The same beat by another way.
-                            Err(Refused::Replayed) => {
+                            // The same beat by another way. One that is older says nothing of the way.
+                            Err(why @ Refused::Again) => {
                                 path.heard_at = Some(Instant::now());
-                                Some("heard before, or replayed")
+                                Some(why.as_str())
                             }
                             Err(why) => Some(why.as_str()),
                         }
@@ -404,7 +404,7 @@ impl Thread {
                 }
             }
         }
-        let (Some((socket, address, conversation)), ElectionMode::Pair { election, .. }) =
+        let (Some((socket, address, asker)), ElectionMode::Pair { election, .. }) =
             (&mut self.witness, &mut self.brain)
         else {
             return;
@@ -414,16 +414,14 @@ impl Thread {
             if from != *address {
                 continue;
             }
-            if let Ok(opened) = conversation.open(&buffer[..length]) {
+            if let Some(answer) = asker.open(&buffer[..length]) {
                 self.witness_heard = Some(Instant::now());
-                if let Some(answer) = Answer::parse(opened.body) {
-                    let is_quiet = !answer.granted && answer.lease_ms > 0;
-                    if is_quiet && !std::mem::replace(&mut self.witness_is_quiet, is_quiet) {
-                        warn!(for_ms = answer.lease_ms, "the witness has just started and lends nothing yet");
-                    }
-                    self.witness_is_quiet = is_quiet;
-                    election.hear_witness(&answer, now);
+                let is_quiet = !answer.granted && answer.lease_ms > 0;
+                if is_quiet && !std::mem::replace(&mut self.witness_is_quiet, is_quiet) {
+                    warn!(for_ms = answer.lease_ms, "the witness has just started and lends nothing yet");
                 }
+                self.witness_is_quiet = is_quiet;
+                election.hear_witness(&answer, now);
             }
         }
     }
@@ -523,8 +521,8 @@ impl Thread {
                 election.rejoin(now);
             }
         }
-        if let Some((_, _, conversation)) = &mut self.witness {
-            conversation.set_keys(Keys::new(&keys));
+        if let Some((_, _, asker)) = &mut self.witness {
+            asker.set_keys(Keys::new(&keys));
         }
         if first {
             // What could not be read without a key was no attack.
@@ -673,10 +671,10 @@ impl Thread {
                         None => {}
                     }
                 }
-                if let Some((socket, address, conversation)) = &mut self.witness
+                if let Some((socket, address, asker)) = &mut self.witness
                     && let Some(ask) = election.poll_ask(now)
                 {
-                    let _ = socket.send_to(&conversation.seal(&ask.encode()), *address);
+                    let _ = socket.send_to(&asker.seal(&ask), *address);
                 }
             }
             ElectionMode::Routers(group) => {

@@ -9,6 +9,7 @@ use super::election::Election;
 use super::pace::Pace;
 use super::reach::Reach;
 use super::seal::Conversation;
+use super::witness::Asker;
 
 type Millis = u64;
 
@@ -26,7 +27,7 @@ pub struct Node {
     pub life: Life,
     pub election: Election,
     pub peer: Conversation,
-    pub witness: Conversation,
+    pub witness: Asker,
     /// Between this node's clock and the world's.
     pub offset: Millis,
     /// Its clock gains one millisecond in so many.

@@ -16,7 +16,7 @@ use super::pace::{Bounds, Pace};
 use super::plan::{FAULTS_END, Fault, START, WITNESS, plan};
 use super::reach::Reach;
 use super::seal::{Conversation, Keys, Memory, Refused};
-use super::witness::{Answer, Ask, Witness};
+use super::witness::{Answer, Ask, Asker, Witness};
 
 type Millis = u64;
 
@@ -228,7 +228,7 @@ impl World {
             life: Life::Runs,
             election: Election::new(settings, local),
             peer: Conversation::new(Keys::new(&[KEY]), life, 0),
-            witness: Conversation::new(Keys::new(&[KEY]), life, 1),
+            witness: Asker::new(Keys::new(&[KEY]), life),
             offset,
             drift,
             inbox: VecDeque::new(),
@@ -364,7 +364,7 @@ impl World {
             let last = node.election.last_words(number, node.heard_number, 0, now);
             node.last_words = last.map(|beat| node.peer.seal(&beat.encode()));
         }
-        let ask = node.election.poll_ask(now).map(|ask| node.witness.seal(&ask.encode()));
+        let ask = node.election.poll_ask(now).map(|ask| node.witness.seal(&ask));
         if let Some(bytes) = sealed {
             for way in 0..WAYS {
                 self.send(at, 1 - at, way, bytes.clone());
@@ -487,7 +487,7 @@ impl World {
         let (at, now) = (packet.to, self.local(packet.to));
         if packet.from == WITNESS {
             let node = &mut self.nodes[at];
-            let answer = node.witness.open(&packet.bytes).ok().and_then(|o| Answer::parse(o.body));
+            let answer = node.witness.open(&packet.bytes);
             if let Some(answer) = answer {
                 node.election.hear_witness(&answer, now);
                 self.after(at);
@@ -495,11 +495,11 @@ impl World {
             return;
         }
         let node = &mut self.nodes[at];
-        let opened = match node.peer.open(&packet.bytes) {
+        let opened = match Beat::open(&mut node.peer, &packet.bytes) {
             Ok(opened) => opened,
             Err(why) => {
                 // The same beat by another way.
-                if why == Refused::Replayed && !packet.forged {
+                if why == Refused::Again && !packet.forged {
                     node.heard_by[packet.way] = self.now;
                 }
                 return;
@@ -527,7 +527,7 @@ impl World {
     fn arrive_at_witness(&mut self, packet: &Packet) {
         let Some((witness, ends)) = &mut self.witness else { return };
         let Some(end) = ends.get_mut(packet.from) else { return };
-        let answer = match end.open(&packet.bytes) {
+        let answer = match end.open(&packet.bytes, |_, _| true) {
             Ok(opened) => Ask::parse(opened.body).map(|ask| witness.ask(&ask, self.now)),
             // Whoever introduces itself learns this life.
             Err(_) if packet.forged => None,
