@@ -126,9 +126,11 @@ export function Diff({ text }: { text: string }) {
 
 export function Plan({ plan }: { plan: Proposal["plan"] }) {
   if (!plan) return null;
-  if (plan.steps.length === 0) return <p>Nothing would change.</p>;
+  const warnings = plan.warnings?.map((warning) => <p key={warning} class="notice">Warning: {warning}</p>);
+  if (plan.steps.length === 0) return <>{warnings}<p>Nothing would change.</p></>;
   return (
     <>
+    {warnings}
     {plan.peer && <p class="notice">{plan.peer}</p>}
     {plan.notes?.map((note) => <p key={note} class="notice">{note}</p>)}
     <table class="plan">

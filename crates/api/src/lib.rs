@@ -341,6 +341,9 @@ pub struct Plan {
     /// What other machines need for it, such as the gateway of real servers of mode `nat`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What the configuration says, but hardly means, such as a pattern that nothing matches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 // The published document keeps the name `Step`.

@@ -384,6 +384,7 @@ fn plan_of(proposal: api::Proposal) -> View {
     };
     let mut lines: Vec<String> = plan.steps.iter().map(step).collect();
     lines.extend(plan.notes.iter().cloned());
+    lines.extend(plan.warnings.iter().map(|warning| format!("warning: {warning}")));
     if lines.is_empty() {
         lines.push("Nothing changes.".into());
     }
@@ -425,7 +426,7 @@ mod tests {
             detail: "DHCP ipv4 becomes no".into(),
             impact: "connections over it may be cut".into(),
         };
-        let plan = api::Plan { from: 1, steps: vec![step], peer: None, notes: vec![] };
+        let plan = api::Plan { from: 1, steps: vec![step], peer: None, notes: vec![], warnings: vec![] };
         let (text, diff) = ("new".into(), String::new());
         api::Proposal { text, values: json!({}), diff, problems: vec![], plan: Some(plan) }
     }

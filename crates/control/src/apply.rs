@@ -59,7 +59,7 @@ impl Control {
     pub(super) fn apply_again(&mut self) -> Result<(), String> {
         let configured = (*self.configured).clone();
         self.engine.keep_files(true);
-        let applied = self.apply(configured, &[], None);
+        let applied = self.apply_quietly(configured, &[], None);
         self.engine.keep_files(false);
         applied
     }
@@ -67,6 +67,17 @@ impl Control {
     /// Makes a snapshot the running configuration; `file` is what the configuration's file shall
     /// hold, where that is part of the change. After an error everything is as it was.
     pub(super) fn apply(
+        &mut self,
+        new: Snapshot,
+        inherited: &[handover::ServerState],
+        file: Option<&str>,
+    ) -> Result<(), String> {
+        self.apply_quietly(new, inherited, file)?;
+        self.log_warnings();
+        Ok(())
+    }
+
+    fn apply_quietly(
         &mut self,
         new: Snapshot,
         inherited: &[handover::ServerState],

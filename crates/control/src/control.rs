@@ -90,8 +90,10 @@ pub struct Control {
     pub(super) snmp: super::snmp::Snmp,
     pub(super) recorder: Recorder,
     pub(super) storage: super::storage::Storage,
+    pub(super) sharing: super::sharing::Sharing,
     pub(super) last_read: std::cell::RefCell<super::reading::LastRead>,
     pub(super) certificates_read: super::certificates::Read,
+    pub(super) list_warnings: super::warnings::ListWarnings,
     /// What is told to those who watch.
     pub(super) status_feed: Option<Arc<tokio::sync::watch::Sender<Option<Arc<api::Status>>>>>,
     second_at: Instant,
@@ -139,8 +141,10 @@ impl Control {
             snmp: super::snmp::Snmp::default(),
             recorder: Recorder::default(),
             storage: super::storage::Storage::default(),
+            sharing: super::sharing::Sharing::default(),
             last_read: std::cell::RefCell::default(),
             certificates_read: super::certificates::Read::default(),
+            list_warnings: Vec::new(),
             status_feed: None,
             second_at: Instant::now(),
             changed_pools: HashSet::new(),
@@ -244,7 +248,13 @@ impl Control {
         notes.extend(evenkeel_config::orders(&self.snapshot, new));
         notes.extend(self.discovery.notes(new));
         notes.extend(super::run_time::notes(&self.overrides, &self.configured, new));
-        Ok(api::Plan { from: self.revision(), steps, peer: self.peer_would(), notes })
+        Ok(api::Plan {
+            from: self.revision(),
+            steps,
+            peer: self.peer_would(),
+            notes,
+            warnings: self.warnings_of(new),
+        })
     }
 
     /// Makes a text the running configuration and the file's content, or changes nothing.
@@ -539,6 +549,7 @@ impl Control {
         self.tick_sync();
         self.tick_keeping(now);
         self.tick_storage(now);
+        self.tick_sharing(now);
         self.tick_discovery(now);
         if let Some(pair) = &mut self.pair {
             let none = self.servers.is_empty();

@@ -37,12 +37,14 @@ mod run_time;
 mod secrets;
 mod servers;
 mod shared_files;
+mod sharing;
 mod snmp;
 mod status;
 mod storage;
 mod sync;
 pub mod text;
 mod upkeep;
+mod warnings;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;

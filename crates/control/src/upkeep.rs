@@ -151,6 +151,7 @@ impl Control {
                 let people = counted(count, "person", "people");
                 notes.push(format!("{people} and all tokens are as in the backup; everybody logs in again"));
             }
+            notes.extend(committed.plan.warnings);
             Ok(api::Restored { revision: committed.revision, notes })
         };
         let (sender, mut done) = oneshot::channel();

@@ -687,20 +687,19 @@ fn no_config() -> EngineConfig {
     EngineConfig { services: Vec::new(), pools: Vec::new(), tables: Vec::new(), max_connections: 0 }
 }
 
-/// Lists of conditions with lines that nothing matches.
-pub fn unmatchable_lists(snapshot: &Snapshot) -> Vec<String> {
+/// Lists of a service's conditions with lines that nothing matches.
+pub fn unmatchable_lists(snapshot: &Snapshot, service: &VirtualService) -> Vec<String> {
+    let answers = service.answer_routes.iter().map(|answer| &answer.route);
+    let mut conditions = service.routes.iter().chain(answers).flat_map(|route| &route.when);
+    if conditions.all(|when| when.files().is_empty()) {
+        return Vec::new();
+    }
     let tables = table_specs(&snapshot.tables, &no_config());
     let names: Vec<Name> = snapshot.pools.iter().map(|p| p.name.clone()).collect();
     let mut limits = Limits::default();
     let mut compiler = Compiler::new(&tables, &mut limits);
-    let names_files = |s: &&Arc<VirtualService>| {
-        let answers = s.answer_routes.iter().map(|answer| &answer.route);
-        s.routes.iter().chain(answers).flat_map(|route| &route.when).any(|when| !when.files().is_empty())
-    };
-    for service in snapshot.services.iter().filter(names_files) {
-        // Files that cannot be read are told elsewhere.
-        let _ = compiler.compile(service, &names);
-    }
+    // Files that cannot be read are told elsewhere.
+    let _ = compiler.compile(service, &names);
     compiler.unmatchable().to_vec()
 }
 

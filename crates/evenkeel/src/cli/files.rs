@@ -32,8 +32,8 @@ pub fn check(file: &Path, json: bool) -> Outcome {
     if problems.is_empty() { Ok(()) } else { Err(Failure::new(Exit::Configuration, "")) }
 }
 
-pub fn warn(snapshot: &evenkeel_model::Snapshot) {
-    let lists = evenkeel_l7::unmatchable_lists(snapshot);
+fn warn(snapshot: &evenkeel_model::Snapshot) {
+    let lists = snapshot.services.iter().flat_map(|s| evenkeel_l7::unmatchable_lists(snapshot, s));
     for warning in evenkeel_config::warnings(snapshot).into_iter().chain(lists) {
         eprintln!("warning: {warning}");
     }

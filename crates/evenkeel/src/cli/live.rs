@@ -38,14 +38,16 @@ pub fn plan(common: &Common, file: &Path) -> Outcome {
 /// The text of a file that holds no error; otherwise the errors are printed with their places.
 fn checked(file: &Path) -> Result<String, Failure> {
     let text = super::read_file(file)?;
-    match evenkeel_config::read(&text) {
-        Ok(snapshot) => files::warn(&snapshot),
-        Err(_) => files::check(file, false)?,
+    if evenkeel_config::read(&text).is_err() {
+        files::check(file, false)?;
     }
     Ok(text)
 }
 
 fn print_plan(plan: &api::Plan) -> Outcome {
+    for warning in &plan.warnings {
+        eprintln!("warning: {warning}");
+    }
     if plan.steps.is_empty() {
         return say("nothing changes");
     }

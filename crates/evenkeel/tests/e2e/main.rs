@@ -53,6 +53,7 @@ mod transparency;
 mod upgrade;
 mod upgrade_pair;
 mod vips;
+mod warnings;
 mod web;
 
 use std::net::SocketAddr;

@@ -10,6 +10,7 @@ mod http1;
 mod http2;
 mod limits;
 mod memory;
+mod ports;
 mod servers;
 mod spellings;
 mod tls;
