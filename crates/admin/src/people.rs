@@ -211,9 +211,13 @@ async fn users(State(app): State<App>, Query(page): Query<api::Page>) -> Respons
     paged(app.accounts.users(now_ms()), page)
 }
 
-async fn add_user(State(app): State<App>, Json(new): Json<api::NewUser>) -> Result<Response, Refused> {
+async fn add_user(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    Json(new): Json<api::NewUser>,
+) -> Result<Response, Refused> {
     let detail = Detail(format!("{} as {}", new.name, new.role.as_str()));
-    slowly(&app.accounts, move |a| a.add_user(&new, now_ms())).await?;
+    slowly(&app.accounts, move |a| a.add_user(&new, &who, now_ms())).await?;
     Ok((Extension(detail), Json(app.accounts.users(now_ms()))).into_response())
 }
 
@@ -229,12 +233,17 @@ async fn change_user(
         let why = "one's own password and second factor are changed under /api/v1/self, with the old ones";
         return Err(Refused::new(FailureKind::Forbidden, why));
     }
-    slowly(&app.accounts, move |a| a.change_user(&name, &change)).await?;
+    slowly(&app.accounts, move |a| a.change_user(&name, &change, &who, now_ms())).await?;
     Ok(Json(app.accounts.users(now_ms())))
 }
 
-async fn remove_user(State(app): State<App>, Path(name): Path<String>, _: Bytes) -> Answer<Vec<api::User>> {
-    app.accounts.remove_user(&name)?;
+async fn remove_user(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    Path(name): Path<String>,
+    _: Bytes,
+) -> Answer<Vec<api::User>> {
+    app.accounts.remove_user(&name, &who, now_ms())?;
     Ok(Json(app.accounts.users(now_ms())))
 }
 
@@ -266,8 +275,13 @@ async fn add_token(
     Ok((Extension(detail), Json(token)).into_response())
 }
 
-async fn remove_token(State(app): State<App>, Path(id): Path<String>, _: Bytes) -> Answer<Vec<api::Token>> {
-    app.accounts.remove_token(&id)?;
+async fn remove_token(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    Path(id): Path<String>,
+    _: Bytes,
+) -> Answer<Vec<api::Token>> {
+    app.accounts.remove_token(&id, &who, now_ms())?;
     Ok(Json(app.accounts.tokens()))
 }
 

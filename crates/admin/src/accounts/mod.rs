@@ -58,9 +58,16 @@ struct Inner {
     lock: Lock,
     /// Of the code of the first start, while nobody exists.
     first: Option<String>,
-    /// A second factor that waits for its first code: by whom, and the secret.
-    waiting: Vec<(String, String)>,
+    /// Second factors that wait for their first codes.
+    waiting: Vec<Waiting>,
     idle_ms: u64,
+}
+
+struct Waiting {
+    user: String,
+    secret: String,
+    /// What it was allowed to replace.
+    before: Option<String>,
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -72,6 +79,17 @@ struct Stored {
     users: Vec<StoredUser>,
     tokens: Vec<StoredToken>,
     sessions: Vec<StoredSession>,
+}
+
+impl Stored {
+    /// A code that was taken here is not taken again because people come from elsewhere.
+    fn keep_steps(&mut self, before: &Stored) {
+        for user in &mut self.users {
+            let same = |u: &&StoredUser| u.name == user.name && u.second_factor == user.second_factor;
+            let step = before.users.iter().find(same).map_or(0, |u| u.last_step);
+            user.last_step = user.last_step.max(step);
+        }
+    }
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -231,7 +249,8 @@ impl Accounts {
             }
         }
         let (name, password) = (set_up.name.clone(), set_up.password.clone());
-        self.add_user(&api::NewUser { name, role: Role::Admin, password }, now_ms)?;
+        let new = api::NewUser { name, role: Role::Admin, password };
+        self.insert_user(&new, |accounts| Ok(accounts.inner()), now_ms)?;
         self.inner().first = None;
         Ok(())
     }
@@ -272,8 +291,11 @@ impl Accounts {
             let stored = inner.stored.users.iter_mut().find(|u| u.name == user.name);
             stored.into_iter().for_each(|u| u.last_step = step);
         }
-        // Removed, or given another password or role, while the password was looked at.
-        let same = |u: &StoredUser| u.name == user.name && u.password == user.password && u.role == user.role;
+        // Removed, or given another password, role or second factor, while the password was looked at.
+        let same = |u: &StoredUser| {
+            let (now, then) = (&u.second_factor, &user.second_factor);
+            u.name == user.name && u.password == user.password && u.role == user.role && now == then
+        };
         if !inner.stored.users.iter().any(same) {
             return Err(refused(FailureKind::Unknown, "name or password is wrong"));
         }
@@ -397,10 +419,29 @@ impl Accounts {
         inner.stored.users.iter().map(describe).collect()
     }
 
-    pub fn add_user(&self, new: &api::NewUser, now_ms: u64) -> Result<(), Refused> {
+    /// Who changes people or tokens may still do so now: passwords are hashed in turn, and whoever waits for that
+    /// may be removed meanwhile.
+    fn acting(&self, by: &Who, now_ms: u64) -> Result<MutexGuard<'_, Inner>, Refused> {
+        let inner = self.inner();
+        match inner.still(by, now_ms) {
+            true => Ok(inner),
+            false => Err(refused(FailureKind::Unknown, "the session, the token or its role has ended")),
+        }
+    }
+
+    pub fn add_user(&self, new: &api::NewUser, by: &Who, now_ms: u64) -> Result<(), Refused> {
+        self.insert_user(new, |accounts| accounts.acting(by, now_ms), now_ms)
+    }
+
+    fn insert_user<'a>(
+        &'a self,
+        new: &api::NewUser,
+        lock: impl FnOnce(&'a Accounts) -> Result<MutexGuard<'a, Inner>, Refused>,
+        now_ms: u64,
+    ) -> Result<(), Refused> {
         valid_name(&new.name)?;
         let password = password::make(&new.password)?;
-        let mut inner = self.inner();
+        let mut inner = lock(self)?;
         if inner.stored.users.iter().any(|u| u.name == new.name) {
             return Err(refused(FailureKind::Failed, format!("there is a user {:?} already", new.name)));
         }
@@ -420,9 +461,15 @@ impl Accounts {
     }
 
     /// A new role or password ends the sessions of that person.
-    pub fn change_user(&self, name: &str, change: &api::UserChange) -> Result<(), Refused> {
+    pub fn change_user(
+        &self,
+        name: &str,
+        change: &api::UserChange,
+        by: &Who,
+        now_ms: u64,
+    ) -> Result<(), Refused> {
         let password = change.password.as_deref().map(password::make).transpose()?;
-        let mut inner = self.inner();
+        let mut inner = self.acting(by, now_ms)?;
         if change.role.is_some_and(|r| r != Role::Admin) {
             inner.keep_an_admin(name)?;
         }
@@ -449,15 +496,15 @@ impl Accounts {
         inner.save_people(before)
     }
 
-    pub fn remove_user(&self, name: &str) -> Result<(), Refused> {
-        let mut inner = self.inner();
+    pub fn remove_user(&self, name: &str, by: &Who, now_ms: u64) -> Result<(), Refused> {
+        let mut inner = self.acting(by, now_ms)?;
         inner.user(name)?;
         inner.keep_an_admin(name)?;
         inner.stored.users.retain(|u| u.name != name);
         inner.stored.sessions.retain(|s| s.user != name);
         let owned = inner.stored.tokens.iter().filter(|t| t.owner == name).map(|t| t.id.clone()).collect();
         inner.remove_tokens(owned);
-        inner.waiting.retain(|(waiting, _)| waiting != name);
+        inner.waiting.retain(|waiting| waiting.user != name);
         inner.save_people_removal()
     }
 
@@ -470,7 +517,7 @@ impl Accounts {
     ) -> Result<(), Refused> {
         self.password_is_right(who, &change.old, now_ms)?;
         let new = password::make(&change.new)?;
-        let mut inner = self.inner();
+        let mut inner = self.acting(who, now_ms)?;
         let before = inner.stored.clone();
         inner.user(&who.name)?.password = new;
         let own = |s: &StoredSession| matches!(&who.by, By::Session { id, .. } if *id == s.id);
@@ -491,69 +538,13 @@ impl Accounts {
         Ok(())
     }
 
-    /// A secret that becomes the second factor with its first code. One that is there is replaced
-    /// only by who has the password and a code of it: a session alone may be stolen.
-    pub fn begin_second_factor(
-        &self,
-        who: &Who,
-        node: &str,
-        proof: &api::Proof,
-        now_ms: u64,
-    ) -> Result<api::SecondFactor, Refused> {
-        if self.has_second_factor(&who.name) {
-            let (Some(password), Some(code)) = (&proof.password, &proof.code) else {
-                let why = "the password and a code of the second factor that is to be replaced are needed";
-                return Err(refused(FailureKind::Forbidden, why));
-            };
-            self.password_is_right(who, password, now_ms)?;
-            let mut inner = self.inner();
-            inner.lock.may(Purpose::Code, &who.name, &who.from, now_ms)?;
-            let user = inner.user(&who.name)?;
-            let step = user.second_factor.as_ref();
-            let step = step.and_then(|secret| second_factor::step(secret, code, now_ms, user.last_step));
-            match step {
-                Some(step) => user.last_step = step,
-                None => {
-                    inner.lock.failed(Purpose::Code, &who.name, &who.from, now_ms);
-                    return Err(refused(FailureKind::Invalid, "the code is wrong, or was used before"));
-                }
-            }
-        }
-        let mut inner = self.inner();
-        inner.user(&who.name)?;
-        let (secret, shown) = second_factor::make(&who.name, node)?;
-        inner.waiting.retain(|(name, _)| *name != who.name);
-        inner.waiting.push((who.name.clone(), secret));
-        Ok(shown)
-    }
-
-    pub fn finish_second_factor(&self, who: &Who, code: &str, now_ms: u64) -> Result<(), Refused> {
-        let mut inner = self.inner();
-        inner.lock.may(Purpose::Code, &who.name, &who.from, now_ms)?;
-        let waiting = inner.waiting.iter().find(|(name, _)| *name == who.name);
-        let Some((_, secret)) = waiting.cloned() else {
-            return Err(refused(FailureKind::NotFound, "no second factor waits for a code"));
-        };
-        let Some(step) = second_factor::step(&secret, code, now_ms, 0) else {
-            inner.lock.failed(Purpose::Code, &who.name, &who.from, now_ms);
-            return Err(refused(FailureKind::Invalid, "the code is wrong; is the clock of the phone right?"));
-        };
-        let before = inner.stored.clone();
-        let user = inner.user(&who.name)?;
-        user.second_factor = Some(secret);
-        user.last_step = step;
-        inner.save_people(before)?;
-        inner.waiting.retain(|(name, _)| *name != who.name);
-        Ok(())
-    }
-
     pub fn tokens(&self) -> Vec<api::Token> {
         self.inner().stored.tokens.iter().map(|t| described(t, None)).collect()
     }
 
     pub fn add_token(&self, new: &api::NewToken, who: &Who, now_ms: u64) -> Result<api::Token, Refused> {
         valid_name(&new.name)?;
-        let mut inner = self.inner();
+        let mut inner = self.acting(who, now_ms)?;
         if inner.stored.tokens.len() >= MOST_TOKENS {
             return Err(refused(FailureKind::Failed, format!("{MOST_TOKENS} tokens are the most")));
         }
@@ -587,8 +578,8 @@ impl Accounts {
         inner.save_people(before).map(|()| shown)
     }
 
-    pub fn remove_token(&self, id: &str) -> Result<(), Refused> {
-        let mut inner = self.inner();
+    pub fn remove_token(&self, id: &str, by: &Who, now_ms: u64) -> Result<(), Refused> {
+        let mut inner = self.acting(by, now_ms)?;
         let before = inner.stored.tokens.len();
         inner.remove_tokens(vec![id.to_owned()]);
         match inner.stored.tokens.len() < before {
@@ -609,21 +600,7 @@ impl Accounts {
 
     /// Whoever asked may still do so: nothing has been revoked in the meantime.
     pub fn still(&self, who: &Who, now_ms: u64) -> bool {
-        let inner = self.inner();
-        match &who.by {
-            By::Socket => true,
-            By::Session { id, .. } => {
-                let session = inner.stored.sessions.iter().find(|s| s.id == *id);
-                let user = session.and_then(|s| inner.stored.users.iter().find(|u| u.name == s.user));
-                user.is_some_and(|u| u.role == who.role)
-            }
-            By::Token { id } => {
-                let token = inner.stored.tokens.iter().find(|t| t.id == *id);
-                token.is_some_and(|t| {
-                    t.expires_ms.is_none_or(|at| at > now_ms) && inner.role_of(t) == who.role
-                })
-            }
-        }
+        self.inner().still(who, now_ms)
     }
 
     /// People and tokens for the other node of a pair, and how late they are.
@@ -656,6 +633,7 @@ impl Accounts {
         };
         let sessions = before.sessions.iter().filter(|s| kept(s)).cloned().collect();
         inner.stored = Stored { sessions, ..theirs };
+        inner.stored.keep_steps(&before);
         inner.save_or(before).map(|()| true)
     }
 
@@ -670,6 +648,7 @@ impl Accounts {
         let mut inner = self.inner();
         let stamp = inner.stored.stamp.max(stored.stamp);
         let before = std::mem::replace(&mut inner.stored, Stored { stamp, sessions: Vec::new(), ..stored });
+        inner.stored.keep_steps(&before);
         inner.save_people(before).map(|()| inner.stored.users.len())
     }
 
@@ -708,6 +687,22 @@ fn described(token: &StoredToken, secret: Option<String>) -> api::Token {
 }
 
 impl Inner {
+    fn still(&self, who: &Who, now_ms: u64) -> bool {
+        match &who.by {
+            By::Socket => true,
+            By::Session { id, .. } => {
+                let session = self.stored.sessions.iter().find(|s| s.id == *id);
+                let user = session.and_then(|s| self.stored.users.iter().find(|u| u.name == s.user));
+                user.is_some_and(|u| u.role == who.role)
+            }
+            By::Token { id } => {
+                let token = self.stored.tokens.iter().find(|t| t.id == *id);
+                token
+                    .is_some_and(|t| t.expires_ms.is_none_or(|at| at > now_ms) && self.role_of(t) == who.role)
+            }
+        }
+    }
+
     fn user(&mut self, name: &str) -> Result<&mut StoredUser, Refused> {
         let found = self.stored.users.iter_mut().find(|u| u.name == name);
         found.ok_or_else(|| refused(FailureKind::NotFound, format!("there is no user {name:?}")))

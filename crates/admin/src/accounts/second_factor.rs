@@ -6,6 +6,8 @@ use evenkeel_api as api;
 use qrcodegen::{QrCode, QrCodeEcc};
 use totp_rs::{Builder, Secret, Totp};
 
+use super::lock::Purpose;
+use super::{Accounts, Waiting, Who, refused};
 use crate::{FailureKind, Refused};
 
 const SECRET_BYTES: usize = 20;
@@ -49,6 +51,69 @@ fn picture(text: &str) -> Option<String> {
     Some(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {side} {side}\"><path fill=\"#fff\" d=\"M0 0h{side}v{side}H0z\"/><path d=\"{path}\"/></svg>"
     ))
+}
+
+impl Accounts {
+    /// A secret that becomes the second factor with its first code. One that is there is replaced
+    /// only by who has the password and a code of it: a session alone may be stolen.
+    pub fn begin_second_factor(
+        &self,
+        who: &Who,
+        node: &str,
+        proof: &api::Proof,
+        now_ms: u64,
+    ) -> Result<api::SecondFactor, Refused> {
+        let asked_of = self.inner().user(&who.name)?.second_factor.clone();
+        if asked_of.is_some() {
+            let (Some(password), Some(code)) = (&proof.password, &proof.code) else {
+                let why = "the password and a code of the second factor that is to be replaced are needed";
+                return Err(refused(FailureKind::Forbidden, why));
+            };
+            self.password_is_right(who, password, now_ms)?;
+            let mut inner = self.inner();
+            inner.lock.may(Purpose::Code, &who.name, &who.from, now_ms)?;
+            let user = inner.user(&who.name)?;
+            let taken = asked_of.as_ref().and_then(|secret| step(secret, code, now_ms, user.last_step));
+            match taken {
+                Some(step) => user.last_step = step,
+                None => {
+                    inner.lock.failed(Purpose::Code, &who.name, &who.from, now_ms);
+                    return Err(refused(FailureKind::Invalid, "the code is wrong, or was used before"));
+                }
+            }
+        }
+        let mut inner = self.acting(who, now_ms)?;
+        let before = inner.user(&who.name)?.second_factor.clone();
+        if before != asked_of {
+            return Err(refused(FailureKind::Failed, "the second factor was changed meanwhile"));
+        }
+        let (secret, shown) = make(&who.name, node)?;
+        inner.waiting.retain(|waiting| waiting.user != who.name);
+        inner.waiting.push(Waiting { user: who.name.clone(), secret, before });
+        Ok(shown)
+    }
+
+    pub fn finish_second_factor(&self, who: &Who, code: &str, now_ms: u64) -> Result<(), Refused> {
+        let mut inner = self.acting(who, now_ms)?;
+        inner.lock.may(Purpose::Code, &who.name, &who.from, now_ms)?;
+        // One that has come meanwhile, on the other node or with a backup, was not proven.
+        let now = inner.user(&who.name)?.second_factor.clone();
+        let waiting = inner.waiting.iter().find(|waiting| waiting.user == who.name && waiting.before == now);
+        let Some(secret) = waiting.map(|waiting| waiting.secret.clone()) else {
+            return Err(refused(FailureKind::NotFound, "no second factor waits for a code"));
+        };
+        let Some(taken) = step(&secret, code, now_ms, 0) else {
+            inner.lock.failed(Purpose::Code, &who.name, &who.from, now_ms);
+            return Err(refused(FailureKind::Invalid, "the code is wrong; is the clock of the phone right?"));
+        };
+        let before = inner.stored.clone();
+        let user = inner.user(&who.name)?;
+        user.second_factor = Some(secret);
+        user.last_step = taken;
+        inner.save_people(before)?;
+        inner.waiting.retain(|waiting| waiting.user != who.name);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

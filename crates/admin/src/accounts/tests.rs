@@ -24,13 +24,17 @@ fn accounts(name: &str) -> (PathBuf, Accounts) {
     (file, accounts)
 }
 
+fn socket() -> Who {
+    Who { name: "root".into(), role: Role::Admin, from: "socket".into(), by: By::Socket }
+}
+
 fn login(name: &str, password: &str) -> api::Login {
     api::Login { name: name.into(), password: password.into(), code: None }
 }
 
 fn add(accounts: &Accounts, name: &str, role: Role) {
     let new = api::NewUser { name: name.into(), role, password: "correct horse".into() };
-    accounts.add_user(&new, NOW).unwrap();
+    accounts.add_user(&new, &socket(), NOW).unwrap();
 }
 
 fn kind<T>(result: Result<T, Refused>) -> FailureKind {
@@ -68,7 +72,7 @@ fn sessions_end_and_survive_a_restart() {
     // A new password ends what the old one has begun.
     let (secret, _) = again.log_in(&login("ann", "correct horse"), "192.0.2.1", "x", NOW).unwrap();
     let change = api::UserChange { password: Some("battery staple".into()), ..Default::default() };
-    again.change_user("ann", &change).unwrap();
+    again.change_user("ann", &change, &socket(), NOW).unwrap();
     assert_eq!(again.of_session(&secret, "192.0.2.1", NOW), None);
     let _ = std::fs::remove_file(file);
 }
@@ -116,14 +120,14 @@ fn tokens_expire_and_the_last_admin_stays() {
     let endless = accounts.add_token(&new, &who, NOW).unwrap().token.unwrap();
     assert_eq!(accounts.revoke_endless_tokens().unwrap(), ["for-ever"]);
     assert_eq!(accounts.of_token(&endless, "", NOW), None);
-    assert_eq!(kind(accounts.remove_user("ann")), FailureKind::Failed);
+    assert_eq!(kind(accounts.remove_user("ann", &socket(), NOW)), FailureKind::Failed);
     let demote = api::UserChange { role: Some(Role::Viewer), ..Default::default() };
-    assert_eq!(kind(accounts.change_user("ann", &demote)), FailureKind::Failed);
-    accounts.remove_user("bob").unwrap();
-    assert_eq!(kind(accounts.remove_user("bob")), FailureKind::NotFound);
+    assert_eq!(kind(accounts.change_user("ann", &demote, &socket(), NOW)), FailureKind::Failed);
+    accounts.remove_user("bob", &socket(), NOW).unwrap();
+    assert_eq!(kind(accounts.remove_user("bob", &socket(), NOW)), FailureKind::NotFound);
     for name in ["a b;$(id)", ".", "..", ".ann", "-ann", "", "a/b"] {
         let odd = api::NewUser { name: name.into(), role: Role::Viewer, password: "correct horse".into() };
-        assert_eq!(kind(accounts.add_user(&odd, NOW)), FailureKind::Invalid, "{name:?}");
+        assert_eq!(kind(accounts.add_user(&odd, &socket(), NOW)), FailureKind::Invalid, "{name:?}");
     }
     let _ = std::fs::remove_file(file);
 }
@@ -147,19 +151,19 @@ fn tokens_end_with_their_person_and_their_maker() {
     let three = make(&with_two, Some(30)).token.unwrap();
     // Another role takes effect at once, for what streams too.
     let demote = api::UserChange { role: Some(Role::Operator), ..Default::default() };
-    accounts.change_user("bob", &demote).unwrap();
+    accounts.change_user("bob", &demote, &socket(), NOW).unwrap();
     assert_eq!(accounts.of_token(&three, "", NOW).unwrap().role, Role::Operator);
     assert!(!accounts.still(&with_two, NOW));
     let demoted = accounts.of_token(&three, "", NOW).unwrap();
     let more = api::NewToken { name: "x".into(), role: Role::Admin, valid_days: None };
     assert_eq!(kind(accounts.add_token(&more, &demoted, NOW)), FailureKind::Forbidden);
     // Revoking one revokes what was made with it.
-    accounts.remove_token(&two.id).unwrap();
+    accounts.remove_token(&two.id, &socket(), NOW).unwrap();
     assert!(accounts.of_token(&three, "", NOW).is_none() && accounts.of_token(&one, "", NOW).is_some());
     let promote = api::UserChange { role: Some(Role::Admin), ..Default::default() };
-    accounts.change_user("bob", &promote).unwrap();
+    accounts.change_user("bob", &promote, &socket(), NOW).unwrap();
     let four = make(&accounts.of_token(&one, "", NOW).unwrap(), None).token.unwrap();
-    accounts.remove_user("bob").unwrap();
+    accounts.remove_user("bob", &socket(), NOW).unwrap();
     assert!(accounts.of_token(&one, "", NOW).is_none() && accounts.of_token(&four, "", NOW).is_none());
     assert_eq!(lesser(Role::Operator, Role::CertificateManager), Role::Viewer);
     let _ = std::fs::remove_file(file);
@@ -190,6 +194,69 @@ fn a_second_factor_is_replaced_with_password_and_code() {
     let _ = std::fs::remove_file(file);
 }
 
+fn code(secret: &str, at: u64) -> String {
+    let secret = totp_rs::Secret::try_from_base32(secret).unwrap();
+    totp_rs::Builder::new().with_secret(secret).build().unwrap().generate(at / 1000).to_string()
+}
+
+/// Passwords are hashed in turn: whoever waits for that may have lost what they had when they asked.
+#[test]
+fn who_is_removed_while_they_wait_changes_nothing() {
+    let (file, accounts) = accounts("late");
+    for name in ["ann", "bob"] {
+        add(&accounts, name, Role::Admin);
+    }
+    let (_, who) = accounts.log_in(&login("bob", "correct horse"), "192.0.2.1", "", NOW).unwrap();
+    let token = api::NewToken { name: "t".into(), role: Role::Admin, valid_days: None };
+    let made = accounts.add_token(&token, &who, NOW).unwrap();
+    let by_token = accounts.of_token(made.token.as_deref().unwrap(), "192.0.2.1", NOW).unwrap();
+    accounts.remove_user("bob", &socket(), NOW).unwrap();
+    let new = api::NewUser { name: "eve".into(), role: Role::Admin, password: "correct horse".into() };
+    let change = api::UserChange { password: Some("another horse".into()), ..api::UserChange::default() };
+    for by in [&who, &by_token] {
+        let late: [(&str, &dyn Fn() -> Result<(), Refused>); 5] = [
+            ("a user", &|| accounts.add_user(&new, by, NOW)),
+            ("a password", &|| accounts.change_user("ann", &change, by, NOW)),
+            ("a removal", &|| accounts.remove_user("ann", by, NOW)),
+            ("a token", &|| accounts.add_token(&token, by, NOW).map(drop)),
+            ("a revocation", &|| accounts.remove_token("x", by, NOW)),
+        ];
+        for (what, act) in late {
+            assert_eq!(kind(act()), FailureKind::Unknown, "{what}");
+        }
+    }
+    assert_eq!((accounts.users(NOW).len(), accounts.tokens().len()), (1, 0));
+    let _ = std::fs::remove_file(file);
+}
+
+/// A second factor that was begun while there was none replaces none that has come meanwhile from the other node;
+/// and a code that was taken stays taken.
+#[test]
+fn second_factors_of_the_other_node_are_no_way_around() {
+    let ((file, one), (other_file, other)) = (accounts("factors-1"), accounts("factors-2"));
+    add(&one, "ann", Role::Admin);
+    assert!(other.adopt(&one.shared().1).unwrap());
+    let (_, thief) = one.log_in(&login("ann", "correct horse"), "192.0.2.9", "", NOW).unwrap();
+    let stolen = one.begin_second_factor(&thief, "lb", &api::Proof::default(), NOW).unwrap().secret;
+    let (_, ann) = other.log_in(&login("ann", "correct horse"), "192.0.2.1", "", NOW).unwrap();
+    let own = other.begin_second_factor(&ann, "lb", &api::Proof::default(), NOW).unwrap().secret;
+    other.finish_second_factor(&ann, &code(&own, NOW), NOW).unwrap();
+    assert!(one.adopt(&other.shared().1).unwrap());
+    assert_eq!(kind(one.finish_second_factor(&thief, &code(&stolen, NOW), NOW)), FailureKind::NotFound);
+    let later = NOW + 60_000;
+    let with_code = api::Login { code: Some(code(&own, later)), ..login("ann", "correct horse") };
+    one.log_in(&with_code, "192.0.2.1", "", later).unwrap();
+    let backup = other.shared().1;
+    add(&other, "bob", Role::Viewer);
+    assert!(one.adopt(&other.shared().1).unwrap());
+    assert_eq!(kind(one.log_in(&with_code, "192.0.2.1", "", later)), FailureKind::SecondFactor, "once");
+    one.restore(&backup).unwrap();
+    assert_eq!(kind(one.log_in(&with_code, "192.0.2.1", "", later)), FailureKind::SecondFactor, "once");
+    for file in [file, other_file] {
+        let _ = std::fs::remove_file(file);
+    }
+}
+
 #[test]
 fn a_damaged_file_opens_no_door() {
     let (file, _) = accounts("damaged");
@@ -210,7 +277,7 @@ fn the_other_node_has_the_same_people() {
     assert!(one.adopt(&other.shared().1).unwrap());
     assert!(one.users(NOW).len() == 2 && one.of_session(&secret, "192.0.2.1", NOW).is_some());
     let change = api::UserChange { password: Some("battery staple".into()), ..Default::default() };
-    other.change_user("ann", &change).unwrap();
+    other.change_user("ann", &change, &socket(), NOW).unwrap();
     assert!(one.adopt(&other.shared().1).unwrap());
     assert_eq!(one.of_session(&secret, "192.0.2.1", NOW), None, "its password is another");
     assert!(one.adopt("{").is_err());
@@ -293,10 +360,10 @@ fn what_cannot_be_written_is_not_half_done() {
     let accounts = Accounts::open(&file, 3_600_000, write).unwrap();
     add(&accounts, "ann", Role::Admin);
     add(&accounts, "bob", Role::Viewer);
-    let socket = Who { name: "root".into(), role: Role::Admin, from: "socket".into(), by: By::Socket };
-    let ann = Who { name: "ann".into(), ..socket.clone() };
+    let root = socket();
+    let ann = Who { name: "ann".into(), ..root.clone() };
     let token = |name: &str| api::NewToken { name: name.into(), role: Role::Viewer, valid_days: None };
-    let kept = accounts.add_token(&token("kept"), &socket, NOW).unwrap();
+    let kept = accounts.add_token(&token("kept"), &root, NOW).unwrap();
     let backup = std::fs::read_to_string(&file).unwrap();
     let stored = || serde_json::to_value(&accounts.inner().stored).unwrap();
     FULL.set(true);
@@ -308,11 +375,11 @@ fn what_cannot_be_written_is_not_half_done() {
     let later = backup.replace("\"stamp\": 3", "\"stamp\": 99").replace("bob", "rob");
     type Work<'a> = &'a dyn Fn() -> Result<(), Refused>;
     let changes: [(&str, Work<'_>); 7] = [
-        ("a user", &|| accounts.add_user(&new, NOW)),
-        ("a role", &|| accounts.change_user("bob", &role(Role::Admin))),
-        ("a role and what is refused", &|| accounts.change_user("bob", &asks_too_much)),
+        ("a user", &|| accounts.add_user(&new, &socket(), NOW)),
+        ("a role", &|| accounts.change_user("bob", &role(Role::Admin), &socket(), NOW)),
+        ("a role and what is refused", &|| accounts.change_user("bob", &asks_too_much, &socket(), NOW)),
         ("a password", &|| accounts.change_password(&ann, &password, NOW)),
-        ("a token", &|| accounts.add_token(&token("new"), &socket, NOW).map(drop)),
+        ("a token", &|| accounts.add_token(&token("new"), &root, NOW).map(drop)),
         ("the other node's people", &|| accounts.adopt(&later).map(drop)),
         ("a backup", &|| accounts.restore(&backup).map(drop)),
     ];
@@ -322,14 +389,14 @@ fn what_cannot_be_written_is_not_half_done() {
     }
     let (session, _) = accounts.log_in(&login("ann", "correct horse"), "192.0.2.1", "", NOW).unwrap();
     assert!(accounts.of_session(&session, "192.0.2.1", NOW).is_some(), "who mends the disk comes in");
-    let told = accounts.remove_token(&kept.id).unwrap_err().failure.detail;
+    let told = accounts.remove_token(&kept.id, &socket(), NOW).unwrap_err().failure.detail;
     assert!(told.contains("until this program starts anew"), "{told}");
     assert!(accounts.of_token(&kept.token.unwrap(), "", NOW).is_none(), "what is revoked is revoked");
-    accounts.remove_user("bob").unwrap_err();
+    accounts.remove_user("bob", &socket(), NOW).unwrap_err();
     assert!(!accounts.users(NOW).iter().any(|user| user.name == "bob"));
     FULL.set(false);
     accounts.log_out("none").unwrap_err();
-    accounts.add_user(&new, NOW).unwrap();
+    accounts.add_user(&new, &socket(), NOW).unwrap();
     assert!(!std::fs::read_to_string(&file).unwrap().contains("bob"), "the next change writes all");
     let _ = std::fs::remove_file(file);
 }

@@ -125,7 +125,8 @@ async fn proposed_configurations_need_the_right_to_configure() {
 async fn other_sites_cannot_act() {
     let app = app("csrf");
     let new = api::NewUser { name: "ann".into(), role: Role::Admin, password: "correct horse".into() };
-    app.accounts.add_user(&new, now_ms()).unwrap();
+    let socket = Who { name: "root".into(), role: Role::Admin, from: "socket".into(), by: By::Socket };
+    app.accounts.add_user(&new, &socket, now_ms()).unwrap();
     let login = api::Login { name: "ann".into(), password: "correct horse".into(), code: None };
     let (secret, who) = app.accounts.log_in(&login, "192.0.2.1", "", now_ms()).unwrap();
     let By::Session { csrf, .. } = who.by else { panic!() };
