@@ -7,6 +7,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 /// More than any form of the pages holds; whoever sends more is cut off.
@@ -36,6 +39,17 @@ impl Leftover {
             let _ = tokio::time::timeout(WITHIN, axum::body::to_bytes(body, AT_MOST)).await;
         }
     }
+}
+
+/// Around all that a listener serves, also where no route is: a client that is still sending gets to read why not.
+pub async fn drained(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let (body, leftover) = lend(body);
+    let response = next.run(Request::from_parts(parts, body)).await;
+    if !response.status().is_success() {
+        leftover.drain().await;
+    }
+    response
 }
 
 impl Drop for Lent {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Extension, Router};
@@ -22,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::App;
 use crate::connected::Open;
+use crate::leftover::drained;
 use crate::routes::{metrics_router, secure_router, socket_router};
 
 /// A request's head, and what a connection holds of answers that are not read.
@@ -182,6 +184,7 @@ async fn converse<T>(stream: T, router: Router, mut stopped: watch::Receiver<()>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let router = router.layer(from_fn(drained));
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(SLOWEST).max_buf_size(BYTES_A_CONNECTION);
     builder

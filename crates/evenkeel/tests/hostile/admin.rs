@@ -12,7 +12,7 @@ use crate::cost::{Attack, Target, connect_from};
 use crate::http2::preface;
 use crate::tls::HALF_HELLO;
 
-const ADMIN: &str = "[admin]\nsocket = \"FOLDER/admin.sock\"\nlisten = [\"ADMIN\"]\n";
+pub const ADMIN: &str = "[admin]\nsocket = \"FOLDER/admin.sock\"\nlisten = [\"ADMIN\"]\n";
 const SOURCES: [&str; 5] = ["127.0.0.1", "127.77.0.1", "127.77.0.2", "127.77.0.3", "127.77.0.4"];
 
 /// A person with a token, who does what people do.
@@ -185,7 +185,7 @@ fn metrics_that_nobody_reads() {
 }
 
 /// A session of a person, as the headers that a script sends.
-fn session_of(target: &Target, name: &str) -> Vec<String> {
+pub fn session_of(target: &Target, name: &str) -> Vec<String> {
     let url = format!("https://{}/api/v1/login", target.place.at(9443));
     let body = format!(r#"{{"name":"{name}","password":"correct horse battery"}}"#);
     let json = "Content-Type: application/json";
@@ -196,7 +196,7 @@ fn session_of(target: &Target, name: &str) -> Vec<String> {
 }
 
 /// A request over TLS of which so many bytes of the body are sent.
-fn began(target: &Target, line: &str, headers: &[String], body: &str, sent: usize) -> Held {
+pub fn began(target: &Target, line: &str, headers: &[String], body: &str, sent: usize) -> Held {
     let stream = connect_from("127.0.0.1", target.place.at(9443)).expect("it is connected");
     let mut tls = over_tls(stream, b"http/1.1").expect("TLS");
     let head = format!(
@@ -209,10 +209,10 @@ fn began(target: &Target, line: &str, headers: &[String], body: &str, sent: usiz
     tls
 }
 
-type Held = StreamOwned<ClientConnection, TcpStream>;
+pub type Held = StreamOwned<ClientConnection, TcpStream>;
 
 /// What comes until the connection ends, or nothing comes for a while.
-fn rest_of(tls: &mut Held) -> (String, bool) {
+pub fn rest_of(tls: &mut Held) -> (String, bool) {
     let (mut said, mut some) = (Vec::new(), [0; 4096]);
     loop {
         match std::io::Read::read(tls, &mut some) {

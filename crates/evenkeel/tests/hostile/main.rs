@@ -10,6 +10,7 @@ mod http1;
 mod http2;
 mod limits;
 mod memory;
+mod people;
 mod ports;
 mod servers;
 mod spellings;
