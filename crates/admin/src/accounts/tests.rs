@@ -199,6 +199,8 @@ fn code(secret: &str, at: u64) -> String {
     totp_rs::Builder::new().with_secret(secret).build().unwrap().generate(at / 1000).to_string()
 }
 
+type Act<'a> = &'a dyn Fn() -> Result<(), Refused>;
+
 /// Passwords are hashed in turn: whoever waits for that may have lost what they had when they asked.
 #[test]
 fn who_is_removed_while_they_wait_changes_nothing() {
@@ -214,7 +216,7 @@ fn who_is_removed_while_they_wait_changes_nothing() {
     let new = api::NewUser { name: "eve".into(), role: Role::Admin, password: "correct horse".into() };
     let change = api::UserChange { password: Some("another horse".into()), ..api::UserChange::default() };
     for by in [&who, &by_token] {
-        let late: [(&str, &dyn Fn() -> Result<(), Refused>); 5] = [
+        let late: [(&str, Act<'_>); 5] = [
             ("a user", &|| accounts.add_user(&new, by, NOW)),
             ("a password", &|| accounts.change_user("ann", &change, by, NOW)),
             ("a removal", &|| accounts.remove_user("ann", by, NOW)),
