@@ -300,7 +300,7 @@ impl Control {
     pub fn reload(&mut self) {
         evenkeel_platform::notify_service_manager("RELOADING=1");
         self.engine.log().reopen();
-        let result = match std::fs::read_to_string(&self.path) {
+        let result = match crate::text::read_file(&self.path) {
             Ok(text) => match evenkeel_config::read(&text) {
                 Ok(mut new) => {
                     new.share(&self.configured);
@@ -310,7 +310,7 @@ impl Control {
                 }
                 Err(problems) => Err(first_problem(&text, &problems)),
             },
-            Err(error) => Err(error.to_string()),
+            Err(failure) => Err(failure.message),
         };
         self.tell_configuration();
         if let Err(why) = result {
