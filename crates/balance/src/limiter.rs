@@ -77,6 +77,11 @@ impl ConcurrencyLimit {
         Some(hash)
     }
 
+    /// Takes a place again that was left too early, also over the limit.
+    pub fn stay(&self, hash: u64) {
+        *lock(&self.stripes[hash as usize % STRIPES]).entry(hash).or_insert(0) += 1;
+    }
+
     pub fn leave(&self, hash: u64) {
         let mut stripe = lock(&self.stripes[hash as usize % STRIPES]);
         if let Some(now) = stripe.get_mut(&hash) {
@@ -117,6 +122,9 @@ mod tests {
         assert!(limit.enter(b"b").is_some());
         limit.leave(first.unwrap());
         assert!(limit.enter(b"a").is_some());
+        limit.stay(first.unwrap());
+        limit.leave(first.unwrap());
+        assert_eq!(limit.enter(b"a"), None, "who stays counts, over the limit too");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod balancing;
 mod changes;
 mod chaos;
 mod command_line;
+mod counted;
 mod discovered;
 mod discovery;
 mod explained;

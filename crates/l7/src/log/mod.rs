@@ -40,6 +40,8 @@ pub struct Record {
     /// How many of them counters have already.
     pub counted_in: u64,
     pub counted_out: u64,
+    /// Counters have the request itself.
+    pub settled: bool,
     pub termination: Termination,
     pub retries: u32,
     /// The last retry went to another server.
@@ -102,6 +104,7 @@ impl Record {
             bytes_out: 0,
             counted_in: 0,
             counted_out: 0,
+            settled: false,
             termination: Termination::default(),
             retries: 0,
             redispatched: false,
@@ -138,6 +141,7 @@ impl Record {
             bytes_out,
             counted_in,
             counted_out,
+            settled,
             termination,
             retries,
             redispatched,
@@ -159,7 +163,7 @@ impl Record {
         (*head_ms, *queued_ms, *connected_ms, *answered_ms) = (None, None, None, None);
         (*bytes_in, *bytes_out, *counted_in, *counted_out) = (0, 0, 0, 0);
         (*retries, *server_queue, *pool_queue) = (0, 0, 0);
-        (*redispatched, *routed, *given_up, *written) = (false, false, false, false);
+        (*redispatched, *routed, *given_up, *written, *settled) = (false, false, false, false, false);
         (*termination, *level) = (Termination::default(), None);
         (*server, *pool) = (None, None);
         [line, captured, captured_answer, texts].into_iter().for_each(Vec::clear);

@@ -14,11 +14,18 @@ const INFO: u8 = 6;
 
 /// Adds the bytes that have passed since the last time: a long transfer is seen while it goes on.
 pub fn count_bytes(worker: &Worker, view: &ServiceView, record: &mut Record) {
-    let (bytes_in, bytes_out) = (record.bytes_in - record.counted_in, record.bytes_out - record.counted_out);
+    count_bytes_with(worker, view, record, 0);
+}
+
+/// And so many that are about to leave.
+fn count_bytes_with(worker: &Worker, view: &ServiceView, record: &mut Record, last: u64) {
+    let bytes_in = record.bytes_in.saturating_sub(record.counted_in);
+    let bytes_out = (record.bytes_out + last).saturating_sub(record.counted_out);
     if bytes_in == 0 && bytes_out == 0 {
         return;
     }
-    (record.counted_in, record.counted_out) = (record.bytes_in, record.bytes_out);
+    record.counted_in += bytes_in;
+    record.counted_out += bytes_out;
     let counters = view.counters(worker.core);
     counters.bytes_in.add(bytes_in);
     counters.bytes_out.add(bytes_out);
@@ -29,24 +36,36 @@ pub fn count_bytes(worker: &Worker, view: &ServiceView, record: &mut Record) {
     }
 }
 
+/// Counts a request before the last bytes of its answer, so many, leave; once.
+pub fn settle(worker: &Worker, view: &ServiceView, record: &mut Record, last: u64) {
+    count_bytes_with(worker, view, record, last);
+    if std::mem::replace(&mut record.settled, true) {
+        return;
+    }
+    let counters = view.counters(worker.core);
+    counters.requests.add(1);
+    counters.count_status(record.status);
+    if let Some(server) = &record.server
+        && let Some(class) = server.counters().responses.get(usize::from(record.status / 100))
+    {
+        class.add(1);
+    }
+}
+
 /// Closes a record: counts it, writes its line if anybody reads lines.
 pub fn finish(worker: &Worker, view: &ServiceView, client: &Client, record: &mut Record, http: bool) {
     let now_ms = worker.reactor.now_ms();
     record.end_ms = now_ms;
-    count_bytes(worker, view, record);
     let counters = view.counters(worker.core);
     if http {
-        counters.requests.add(1);
-        counters.count_status(record.status);
+        settle(worker, view, record, 0);
         counters.latency.observe(now_ms.saturating_sub(record.start_ms));
     }
+    count_bytes(worker, view, record);
     counters.retries.add(u64::from(record.retries));
     if let Some(server) = &record.server {
         let counters = server.counters();
         counters.retries.add(u64::from(record.retries));
-        if let Some(class) = counters.responses.get(usize::from(record.status / 100)).filter(|_| http) {
-            class.add(1);
-        }
         if http {
             counters.latency.observe(now_ms.saturating_sub(record.start_ms));
         }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use evenkeel_http::h2::is_preface;
 
-use super::account::finish;
+use super::account::{self, finish};
 use super::exchange;
 use super::flow::{After, LULL_MS, STEPS_A_TURN};
 use super::session::{Client, Scratch, Session, State};
@@ -118,6 +118,7 @@ async fn refuse(
     let own = answer::LocalReply { connection: Some("close"), ..answer::LocalReply::default() };
     answer::error(status, &view.spec.error_pages, own, &mut scratch.head);
     scratch.record.status = status;
+    account::settle(worker, view, &mut scratch.record, scratch.head.len() as u64);
     let timeout_ms = view.spec.service.timeouts.client.as_millis() as u64;
     if answer::send(worker, client, &scratch.head, timeout_ms.min(5_000)).await.is_ok() {
         scratch.record.bytes_out += scratch.head.len() as u64;

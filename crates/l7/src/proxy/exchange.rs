@@ -649,8 +649,11 @@ async fn send_own(
     if !view.spec.routes.answers.is_empty() {
         edit_own(worker, scratch, client, view);
     }
+    let Scratch { head, record, counted, .. } = scratch;
+    // Where the client does not take them at once, its places in limits are free a little early.
+    route::settle(worker, view, counted, record, head.len());
     let timeout_ms = view.spec.service.timeouts.client.as_millis() as u64;
-    let sent = answer::send(worker, client, &scratch.head, timeout_ms).await.is_ok();
+    let sent = answer::send(worker, client, head, timeout_ms).await.is_ok();
     if sent {
         scratch.record.bytes_out += scratch.head.len() as u64;
     }

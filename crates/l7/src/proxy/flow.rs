@@ -3,6 +3,7 @@
 //! Both directions move at the same time, so that an answer may come before the request has
 //! ended. Bytes are sent as they come; only heads are rewritten, in place.
 
+mod body;
 mod compress;
 mod head;
 mod tunnel;
@@ -533,7 +534,8 @@ impl Flow<'_> {
         let pool = self.context.pool.spec();
         let remembered = self.lease.is_remembered();
         let now = self.worker.reactor.now();
-        let Scratch { request, response, record, changes, kept_head, head: spare, .. } = &mut *self.scratch;
+        let Scratch { request, response, record, changes, counted, kept_head, head: spare, .. } =
+            &mut *self.scratch;
         let (mut head, mut text) = (self.worker.head.take(), self.worker.text.take());
         // HTTP/1.0 has no chunks: they are taken off, and the end of the connection ends the body.
         self.without_chunks = response.framing == Framing::Chunked && !request.version_11;
@@ -582,6 +584,7 @@ impl Flow<'_> {
                 server: Some(self.lease.server.name()),
                 server_tls: self.server.tls().map(|tls| &**tls.facts()),
             };
+            counted.judge(self.worker, response.status);
             let verdict = route::walk_answer(self.worker, self.context.view, self.client, &answered, changes);
             record.level = changes.log_level;
             if verdict.silent {
@@ -629,6 +632,7 @@ impl Flow<'_> {
             // Bytes that no request asked for: the connection cannot be trusted again.
             self.keep_server = false;
         }
+        counted.judge(self.worker, record.status);
         early(self.worker, self.context.view, self.client, record, (head.len() as u64, true));
         let fitted = match &mut self.compressing {
             Some(compressing) => {
@@ -648,51 +652,6 @@ impl Flow<'_> {
             true => Ok(AnswerProgress::Moved),
             false => self.pass_body(),
         }
-    }
-
-    fn pass_body(&mut self) -> Result<AnswerProgress, Failure> {
-        if self.compressing.is_some() {
-            return self.pass_compressed();
-        }
-        if let Some(pipe) = self.pipe.as_mut().filter(|p| p.held() > 0) {
-            let written = self.client.link.splice_from(pipe);
-            return self.wrote(written);
-        }
-        if let Some(down) = self.down.as_mut().filter(|d| !d.is_empty()) {
-            let is_last = self.down_body.is_complete() && !self.keep_client;
-            let send = if is_last { Link::try_write_end } else { Link::try_write };
-            let written = send(&self.client.link, down.bytes());
-            if let Io::Done(count) = written {
-                down.consume(count);
-                if down.is_empty() && self.down_body.is_complete() {
-                    self.phase = Phase::Done;
-                }
-            }
-            return self.wrote(written);
-        }
-        if self.down_body.is_complete() {
-            self.phase = Phase::Done;
-            return Ok(AnswerProgress::Moved);
-        }
-        self.refill_down()
-    }
-
-    fn wrote(&mut self, written: Io) -> Result<AnswerProgress, Failure> {
-        match written {
-            Io::Done(count) => {
-                self.scratch.record.bytes_out += count as u64;
-                self.session.bytes_out.set(self.scratch.record.bytes_out);
-                Ok(AnswerProgress::Moved)
-            }
-            Io::Blocked => Ok(self.wait_for_client()),
-            Io::Eof | Io::Failed(_) => Err(Failure::Cut { cause: self.client.link.why_gone() }),
-        }
-    }
-
-    fn wait_for_client(&mut self) -> AnswerProgress {
-        self.client.link.want_write();
-        self.waits_on_client = true;
-        AnswerProgress::Blocked
     }
 
     fn refill_down(&mut self) -> Result<AnswerProgress, Failure> {

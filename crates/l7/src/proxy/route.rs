@@ -26,6 +26,8 @@ pub type Verdict<'r> = evenkeel_routes::Verdict<'r, Live>;
 pub struct Counted {
     tracked: Vec<Tracked>,
     places: Vec<ConcurrencySlot>,
+    /// Its answer was counted as an error or a failure.
+    judged: bool,
     /// What the line's format asked, and where each text ends.
     texts: Vec<u8>,
     text_ends: Vec<usize>,
@@ -35,8 +37,10 @@ pub struct Counted {
 struct Tracked {
     table: Arc<TableSpec>,
     key: Key,
-    /// It was counted out with what came of it.
+    /// It does not count as going on any more.
     ended: bool,
+    /// Bytes of both directions that were counted.
+    counted: (u64, u64),
 }
 
 impl Drop for Tracked {
@@ -51,11 +55,21 @@ impl Drop for Tracked {
 struct ConcurrencySlot {
     limit: Arc<ConcurrencyLimit>,
     number: u64,
+    /// It was given back.
+    left: bool,
+}
+
+impl ConcurrencySlot {
+    fn leave(&mut self) {
+        if !std::mem::replace(&mut self.left, true) {
+            self.limit.leave(self.number);
+        }
+    }
 }
 
 impl Drop for ConcurrencySlot {
     fn drop(&mut self) {
-        self.limit.leave(self.number);
+        self.leave();
     }
 }
 
@@ -65,29 +79,76 @@ impl Counted {
         self.text_ends.clear();
         self.tracked.clear();
         self.places.clear();
+        self.judged = false;
     }
 
-    /// Counts for every tracked key, at the end; from here on its entry is not current.
-    fn count(&mut self, worker: &Worker, record: &Record, http: bool) {
-        let now_ms = worker.reactor.now_ms();
-        for tracked in &mut self.tracked {
-            let failed = if http {
-                record.status >= 400 && record.status < 500
-            } else {
-                record.termination.cause.is_some()
-            };
+    /// Counts an answer as an error or a failure of every tracked key, once.
+    pub fn judge(&mut self, worker: &Worker, status: u16) {
+        let what = match status {
+            400..500 => Counter::Errors,
             // HAProxy counts so, too: what a server cannot do is no failure of its.
-            let fails = http && record.status >= 500 && ![501, 505].contains(&record.status);
-            let counts = [
-                (Counter::BytesIn, record.bytes_in),
-                (Counter::BytesOut, record.bytes_out),
-                (Counter::Errors, u64::from(failed)),
-                (Counter::Failures, u64::from(fails)),
-            ];
-            tracked.table.table.count_all(&tracked.key, &counts, -1, now_ms);
-            tracked.ended = true;
+            501 | 505 => return,
+            500.. => Counter::Failures,
+            _ => return,
+        };
+        if !std::mem::replace(&mut self.judged, true) {
+            let now_ms = worker.reactor.now_ms();
+            self.tracked.iter().for_each(|t| t.table.table.count(&t.key, what, 1, now_ms));
         }
     }
+
+    /// Counts what has passed, with `last` bytes that are about to leave. From here on the request is over for
+    /// tables and limits.
+    fn leave(&mut self, worker: &Worker, record: &Record, last: u64) {
+        let now_ms = worker.reactor.now_ms();
+        for tracked in &mut self.tracked {
+            let (bytes_in, bytes_out) = tracked.counted;
+            let counts = [
+                (Counter::BytesIn, record.bytes_in.saturating_sub(bytes_in)),
+                (Counter::BytesOut, (record.bytes_out + last).saturating_sub(bytes_out)),
+            ];
+            if tracked.ended && counts.iter().all(|(_, bytes)| *bytes == 0) {
+                continue;
+            }
+            let current = if tracked.ended { 0 } else { -1 };
+            tracked.table.table.count_all(&tracked.key, &counts, current, now_ms);
+            tracked.counted = (bytes_in + counts[0].1, bytes_out + counts[1].1);
+            tracked.ended = true;
+        }
+        self.places.iter_mut().for_each(ConcurrencySlot::leave);
+    }
+
+    /// The client did not take all that was about to leave: the request goes on.
+    pub fn stay(&mut self, worker: &Worker) {
+        let now_ms = worker.reactor.now_ms();
+        for tracked in self.tracked.iter_mut().filter(|tracked| tracked.ended) {
+            tracked.table.table.current(&tracked.key, 1, now_ms);
+            tracked.ended = false;
+        }
+        for place in self.places.iter_mut().filter(|place| place.left) {
+            place.limit.stay(place.number);
+            place.left = false;
+        }
+    }
+
+    /// Counts for every tracked key what was not counted before, at the end.
+    fn count(&mut self, worker: &Worker, record: &Record, http: bool) {
+        if http {
+            self.judge(worker, record.status);
+        } else if record.termination.cause.is_some() {
+            let now_ms = worker.reactor.now_ms();
+            self.tracked.iter().for_each(|t| t.table.table.count(&t.key, Counter::Errors, 1, now_ms));
+        }
+        self.leave(worker, record, 0);
+    }
+}
+
+/// Counts an answer before its last bytes, so many, leave: who has an answer finds it counted, whatever loop
+/// or connection asks.
+pub fn settle(worker: &Worker, view: &ServiceView, counted: &mut Counted, record: &mut Record, last: usize) {
+    counted.judge(worker, record.status);
+    counted.leave(worker, record, last as u64);
+    account::settle(worker, view, record, last as u64);
 }
 
 /// Counts and limits of a walk, in the tables that the event loops share.
@@ -106,7 +167,7 @@ impl Effects<Live> for Counting<'_> {
         let counter = if self.http { Counter::Requests } else { Counter::Connections };
         let counts = [(counter, 1), (Counter::Connections, u64::from(self.http && self.first))];
         table.table.count_all(&key, &counts, 1, self.now_ms);
-        self.counted.tracked.push(Tracked { table: table.clone(), key, ended: false });
+        self.counted.tracked.push(Tracked { table: table.clone(), key, ended: false, counted: (0, 0) });
     }
 
     fn count(&mut self, table: &Arc<TableSpec>, key: &[u8], counter: Counter, amount: u64, keeps: bool) {
@@ -122,7 +183,8 @@ impl Effects<Live> for Counting<'_> {
 
     fn enter(&mut self, limit: &Arc<ConcurrencyLimit>, key: &[u8]) -> bool {
         let number = limit.enter(key);
-        self.counted.places.extend(number.map(|number| ConcurrencySlot { limit: limit.clone(), number }));
+        let place = number.map(|number| ConcurrencySlot { limit: limit.clone(), number, left: false });
+        self.counted.places.extend(place);
         number.is_some()
     }
 }

@@ -164,7 +164,10 @@ impl Flow<'_> {
     pub(super) fn pass_compressed(&mut self) -> Result<AnswerProgress, Failure> {
         let Some(compressing) = &mut self.compressing else { return Ok(AnswerProgress::Blocked) };
         if !compressing.out.is_empty() {
-            let is_last = compressing.has_ended() && !self.keep_client;
+            let last = Some(compressing.out.len()).filter(|_| compressing.has_ended());
+            self.settle(last);
+            let Some(compressing) = &mut self.compressing else { return Ok(AnswerProgress::Blocked) };
+            let is_last = last.is_some() && !self.keep_client;
             let send = if is_last { Link::try_write_end } else { Link::try_write };
             let written = send(&self.client.link, compressing.out.bytes());
             if let Io::Done(count) = written {
@@ -173,7 +176,7 @@ impl Flow<'_> {
                     self.phase = Phase::Done;
                 }
             }
-            return self.wrote(written);
+            return self.wrote(written, last);
         }
         let whole = self.down_body.is_complete();
         let bytes = self.down.as_ref().map_or(&[][..], Buffer::bytes);
