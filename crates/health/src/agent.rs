@@ -60,7 +60,8 @@ pub fn parse(line: &str) -> Option<AgentState> {
     (known > 0).then_some(state)
 }
 
-pub async fn ask(check: &AgentCheck, server: SocketAddr) -> Result<AgentState, String> {
+/// What an agent says, and its connection: an agent that sees it end may count on having been heard.
+pub async fn ask(check: &AgentCheck, server: SocketAddr) -> Result<(AgentState, TcpStream), String> {
     let address = SocketAddr::new(check.address.unwrap_or(server.ip()), check.port);
     let mut stream = TcpStream::connect(address).await.map_err(|e| crate::connect::describe(&e))?;
     let send = check.send.expose();
@@ -79,12 +80,38 @@ pub async fn ask(check: &AgentCheck, server: SocketAddr) -> Result<AgentState, S
     let text = String::from_utf8_lossy(&line).into_owned();
     let first = text.lines().next().unwrap_or("");
     let shown: String = first.chars().take(40).collect();
-    parse(first).ok_or_else(|| format!("the agent's answer {shown:?} is not understood"))
+    let state = parse(first).ok_or_else(|| format!("the agent's answer {shown:?} is not understood"))?;
+    Ok((state, stream))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One that sees its connection end asks at once what was made of its word.
+    #[tokio::test]
+    async fn an_agents_connection_ends_after_it_was_heard() {
+        let agent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = agent.local_addr().unwrap();
+        let check = AgentCheck {
+            address: None,
+            port: place.port(),
+            interval: std::time::Duration::from_secs(1),
+            send: Default::default(),
+        };
+        let (asked, accepted) = tokio::join!(ask(&check, place), async {
+            let mut stream = agent.accept().await.unwrap().0;
+            stream.write_all(b"drain,50%\n").await.unwrap();
+            stream
+        });
+        let (state, connection) = asked.unwrap();
+        assert_eq!((state.admin, state.weight), (Some(AgentAdmin::Drain), Some(50)));
+        let (mut accepted, mut byte) = (accepted, [0]);
+        let soon = std::time::Duration::from_millis(50);
+        assert!(tokio::time::timeout(soon, accepted.read(&mut byte)).await.is_err(), "it is open");
+        drop(connection);
+        assert!(matches!(accepted.read(&mut byte).await, Ok(0)));
+    }
 
     #[test]
     fn lines_of_agents() {

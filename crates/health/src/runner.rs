@@ -214,13 +214,17 @@ async fn probe_once(target: &Target) -> Report {
     Report { id: target.id, passed, outcome, layer, code, said, step, agent, agent_only: false, detail, took }
 }
 
+/// An agent's connection stays open for so long behind what it has said.
+const HEARD: Duration = Duration::from_millis(5);
+
 /// Asks the agent again and again; what it says is reported when it changes.
 async fn poll_agent(target: Arc<Target>, check: AgentCheck, reports: UnboundedSender<Report>) {
     let mut last: Option<AgentState> = None;
     loop {
         let started = Instant::now();
         // An agent that cannot be asked says nothing: the probes alone decide.
-        if let Ok(Ok(state)) = timeout(target.check.timeout, agent::ask(&check, target.address)).await
+        if let Ok(Ok((state, connection))) =
+            timeout(target.check.timeout, agent::ask(&check, target.address)).await
             && last.as_ref() != Some(&state)
         {
             last = Some(state.clone());
@@ -242,6 +246,9 @@ async fn poll_agent(target: Arc<Target>, check: AgentCheck, reports: UnboundedSe
             if reports.send(report).is_err() {
                 return;
             }
+            // Who hears it works on another thread, and has it by then.
+            sleep(HEARD).await;
+            drop(connection);
         }
         sleep(check.interval.saturating_sub(started.elapsed())).await;
     }
