@@ -390,9 +390,8 @@ fn describe(
     let (_, parsed) = X509Certificate::from_der(der)
         .map_err(|e| FileError::new(file, format!("a certificate cannot be read: {e}")))?;
     let mut names = dns_names(&parsed);
-    if names.is_empty() {
-        names.extend(common_name(&parsed));
-    }
+    // Where it is no name of its host, clients that ask for it say no themselves.
+    names.extend(common_name(&parsed).filter(|name| !names.contains(name)));
     names.iter_mut().for_each(|name| name.make_ascii_lowercase());
     // A name that is none of a host's finds nobody; the certificate may still be the default one.
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._*".contains(&b);
