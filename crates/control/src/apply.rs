@@ -87,6 +87,8 @@ impl Control {
         let overrides = under_file(&self.overrides, &self.configured, &new);
         let settled = self.discovery.settle(&new, &self.snapshot, &overrides);
         let ready = self.make_ready(Arc::new(settled), Arc::new(new), overrides, inherited, file)?;
+        // Who has had an answer finds the process's other sockets, too.
+        self.about_to_serve.take().into_iter().for_each(|about| about());
         self.switch_to(ready);
         Ok(())
     }

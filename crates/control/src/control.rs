@@ -42,6 +42,7 @@ pub struct Setup {
     pub checker: Checker,
     pub inherited: Option<handover::State>,
     pub watcher: Option<Watcher>,
+    pub about_to_serve: Option<Box<dyn FnOnce()>>,
 }
 
 pub struct Control {
@@ -58,6 +59,8 @@ pub struct Control {
     /// When the first of them may be due; they are not looked at before.
     pub(super) server_due: Option<Instant>,
     pub(super) watcher: Option<Watcher>,
+    /// Told once, when the first configuration is ready and no client has had an answer yet.
+    pub(super) about_to_serve: Option<Box<dyn FnOnce()>>,
     /// Servers that share the probes of another.
     pub(super) followers: HashMap<u32, Vec<u32>>,
     /// Names of the sockets that the service manager keeps.
@@ -118,6 +121,7 @@ impl Control {
             servers: HashMap::new(),
             server_due: None,
             watcher: setup.watcher,
+            about_to_serve: setup.about_to_serve,
             followers: HashMap::new(),
             stored: HashSet::new(),
             started: Instant::now(),

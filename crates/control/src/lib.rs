@@ -146,13 +146,13 @@ pub async fn serve(start: Start) -> Outcome {
         checker: evenkeel_health::Checker::start(reports)?,
         inherited: inherited.as_mut().map(|i| std::mem::take(&mut i.state)),
         watcher,
+        about_to_serve,
     };
     let mut control = Control::start(setup, text, snapshot).map_err(|e| Failure::new(Exit::Failed, e))?;
     let (requests, request_inbox) = channel(64);
     let handle = Handle(requests);
     control.start_administration(handle.clone(), admin_sockets)?;
     let successors = handover::listen(&control.snapshot().admin.socket)?;
-    about_to_serve.into_iter().for_each(|about| about());
     let resume = match inherited {
         Some(inherited) => inherited.ready()?,
         None => None,

@@ -61,6 +61,8 @@ const HELP: &str = "The following commands are valid at this level:
   disable agent                           : disable agent checks
   disable health                          : disable health checks
   disable server (DEPRECATED)             : disable a server for maintenance (use 'set server' instead)
+  debug dev log <text>                    : write a line to the log (needs expert-mode)
+  expert-mode on|off                      : let this session use commands for developers
   enable agent                            : enable agent checks
   enable health                           : enable health checks
   enable server  (DEPRECATED)             : enable a disabled server (use 'set server' instead)
@@ -155,6 +157,8 @@ struct Session<'a> {
     known: &'a Known,
     level: Level,
     prompt: bool,
+    /// `expert-mode on` was said.
+    expert: bool,
     ended: bool,
 }
 
@@ -164,7 +168,7 @@ where
 {
     let (reader, mut writer) = tokio::io::split(stream);
     let mut reader = BufReader::new(reader);
-    let mut session = Session { known, level, prompt: false, ended: false };
+    let mut session = Session { known, level, prompt: false, expert: false, ended: false };
     loop {
         let mut line = Vec::new();
         let idle = if session.prompt { IDLE_PERSON } else { IDLE };
@@ -269,6 +273,17 @@ impl Session<'_> {
             }
             ["operator"] => {
                 self.level = self.level.min(Level::Operator);
+                String::new()
+            }
+            ["expert-mode", how @ ("on" | "off")] => match self.allowed(Level::Admin) {
+                Ok(()) => {
+                    self.expert = *how == "on";
+                    String::new()
+                }
+                Err(no) => no,
+            },
+            ["debug", "dev", "log", rest @ ..] if self.expert => {
+                super::journal::remark(&self.known.running.process, &rest.join(" "));
                 String::new()
             }
             ["show", rest @ ..] => self.show(rest).await,

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 
 use evenkeel_health::{Outcome, Report};
-use evenkeel_import::{Proxy, ProxyKind};
+use evenkeel_import::{LogTarget, Process, Proxy, ProxyKind};
 use evenkeel_model::{AdminState, Probe};
 
 use super::statistics::check_status;
@@ -18,13 +18,13 @@ use evenkeel_control::{ServerTurn, Turn, Watcher};
 const EMERGENCY: u8 = 0;
 const ALERT: u8 = 1;
 const NOTICE: u8 = 5;
+const INFO: u8 = 6;
 
 struct Journal {
     /// By the names of pools.
     proxies: HashMap<String, Proxy>,
     servers: RefCell<HashMap<(String, String), Counted>>,
-    ipv4: Option<UdpSocket>,
-    ipv6: Option<UdpSocket>,
+    sockets: Sockets,
 }
 
 /// A server's checks as HAProxy counts them: from 0, by `rise` to up, by `fall` more at most.
@@ -43,9 +43,7 @@ pub fn watcher(proxies: &[Proxy]) -> Option<Watcher> {
     if proxies.is_empty() {
         return None;
     }
-    let socket = |any: &str| UdpSocket::bind(any).ok().filter(|s| s.set_nonblocking(true).is_ok());
-    let journal =
-        Journal { proxies, servers: RefCell::default(), ipv4: socket("0.0.0.0:0"), ipv6: socket("[::]:0") };
+    let journal = Journal { proxies, servers: RefCell::default(), sockets: Sockets::open() };
     Some(Box::new(move |seen| journal.take(seen)))
 }
 
@@ -126,14 +124,36 @@ impl Journal {
         }
     }
 
-    /// Never waits: a server of logs that cannot be reached misses lines.
     fn write_line(&self, proxy: &Proxy, level: u8, line: &str) {
+        self.sockets.write_line(&proxy.logs, &proxy.log_tag, level, line);
+    }
+}
+
+/// Says a line to the places of `global`, in notes' own level.
+pub fn remark(process: &Process, line: &str) {
+    Sockets::open().write_line(&process.logs, &process.log_tag, INFO, line);
+}
+
+/// What datagrams go out by.
+struct Sockets {
+    ipv4: Option<UdpSocket>,
+    ipv6: Option<UdpSocket>,
+}
+
+impl Sockets {
+    fn open() -> Sockets {
+        let socket = |any: &str| UdpSocket::bind(any).ok().filter(|s| s.set_nonblocking(true).is_ok());
+        Sockets { ipv4: socket("0.0.0.0:0"), ipv6: socket("[::]:0") }
+    }
+
+    /// Never waits: a server of logs that cannot be reached misses lines.
+    fn write_line(&self, targets: &[LogTarget], tag: &str, level: u8, line: &str) {
         let stamp = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
-        for target in proxy.logs.iter().filter(|t| level <= t.level) {
+        for target in targets.iter().filter(|t| level <= t.level) {
             let priority = target.facility * 8 + level.max(target.gravest);
             let header = match target.header.as_deref() {
                 Some("raw") => String::new(),
-                _ => format!("<{priority}>{stamp} {}[{}]: ", proxy.log_tag, std::process::id()),
+                _ => format!("<{priority}>{stamp} {tag}[{}]: ", std::process::id()),
             };
             let datagram = format!("{header}{line}\n");
             match target.place.as_str() {

@@ -338,6 +338,7 @@ pub async fn set(known: &Known, proxy: &Proxy, server: &Server, words: &[&str]) 
             let to = if port == "0" { (*name).to_owned() } else { format!("{name}:{port}") };
             match order(known, proxy, server, json!({ "address": to })).await {
                 Ok(()) => {
+                    looked_up(known, proxy, server).await;
                     format!("{}/{} changed its FQDN from {host} to {name} {BY}", proxy.name, server.name)
                 }
                 Err(why) => why,
@@ -345,6 +346,20 @@ pub async fn set(known: &Known, proxy: &Proxy, server: &Server, words: &[&str]) 
         }
         _ => return None,
     })
+}
+
+/// Waits until a server's new name has an address, or for a while.
+async fn looked_up(known: &Known, proxy: &Proxy, server: &Server) {
+    const WAITED: std::time::Duration = std::time::Duration::from_secs(2);
+    let found = async {
+        while shown(known, proxy, server)
+            .await
+            .is_some_and(|now| split(&now.address).0.parse::<IpAddr>().is_err())
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let _ = tokio::time::timeout(WAITED, found).await;
 }
 
 async fn check_place(known: &Known, proxy: &Proxy, server: &Server, words: &[&str]) -> String {

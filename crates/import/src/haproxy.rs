@@ -605,7 +605,7 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
             continue;
         }
         if pool.servers.is_empty() && proxy.takes_servers(draft.run.is_some()) {
-            pool.servers.push(crate::draft::nobody());
+            pool.servers.push(server::nobody(&pool));
         }
         if pool.servers.is_empty() {
             let why = format!("{} has no servers: what comes to it is refused with 503", proxy.name);
@@ -623,7 +623,7 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
         let before = draft.services.len();
         proxy.services(&backends, &acls, draft);
         let made: Vec<String> = draft.services[before..].iter().map(|s| s.name.clone()).collect();
-        let own = proxy.kind == SectionKind::Listen && proxy.has_servers();
+        let own = proxy.kind == SectionKind::Listen && proxy.takes_servers(draft.run.is_some());
         let pool = draft.services.get(before).filter(|_| own).map(|s| match &s.pool {
             Some(pool) => pool.clone(),
             None => s.name.clone(),

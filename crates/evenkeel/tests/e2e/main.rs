@@ -13,6 +13,7 @@ mod discovery;
 mod explained;
 mod first_hour;
 mod haproxy;
+mod haproxy_added;
 mod haproxy_maps;
 mod haproxy_metrics;
 mod haproxy_places;

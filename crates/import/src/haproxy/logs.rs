@@ -225,6 +225,10 @@ pub fn of_all(proxies: &[Proxy], draft: &mut Draft) {
         // Programs that read HAProxy's lines know them by this.
         (draft.run.is_some()).then(|| "haproxy".to_owned())
     });
+    if let Some(run) = &mut draft.run {
+        run.process.logs.clone_from(&global.logs);
+        run.process.log_tag.clone_from(tag.as_ref().unwrap_or(&String::new()));
+    }
     let any = speaking().any(|p| !p.logs(&global).is_empty());
     if !any {
         return;

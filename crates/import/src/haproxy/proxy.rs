@@ -219,7 +219,11 @@ impl Proxy {
     pub fn takes_servers(&self, runs: bool) -> bool {
         const PAGES: [&str; 4] = ["errorfile", "errorfiles", "http-error", "stick-table"];
         let plain = !self.words.iter().any(|word| PAGES.contains(&word.words[0].as_str()));
-        self.has_servers() || runs && plain && self.kind == SectionKind::Backend && self.is_dynamic()
+        self.has_servers() || runs && plain && self.has_a_place_for_servers() && self.is_dynamic()
+    }
+
+    fn has_a_place_for_servers(&self) -> bool {
+        self.kind == SectionKind::Backend || self.kind == SectionKind::Listen && !self.has_backends()
     }
 
     /// Whether its balancing knows servers that come and go.
@@ -634,6 +638,12 @@ impl Proxy {
                         last.set("deny", if self.is_http() { status(503) } else { Table::default() });
                         service.routes.push(last);
                         service.pool = Some(pool);
+                    }
+                    // Servers may be added to it.
+                    None if self.takes_servers(draft.run.is_some()) => {
+                        let mut pool = self.pool(draft);
+                        pool.servers.push(server::nobody(&pool));
+                        service.own = Some(pool);
                     }
                     None => {
                         draft.remark(

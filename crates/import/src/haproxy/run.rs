@@ -170,6 +170,9 @@ pub struct Process {
     pub description: Option<String>,
     pub zero_warning: bool,
     pub environment: Vec<(String, Option<String>)>,
+    /// Where lines go that are of no proxy.
+    pub logs: Vec<LogTarget>,
+    pub log_tag: String,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -627,9 +627,24 @@ fn time(table: &mut Table, key: &str, text: &str) {
     }
 }
 
+/// Stands in a pool without servers, as long as none was added.
+pub fn nobody(pool: &Pool) -> Table {
+    let mut nobody = crate::draft::nobody();
+    if pool.table.has("health-check") {
+        nobody.set("check", false);
+    }
+    nobody
+}
+
 /// The pool's one health check.
 fn checks(proxy: &Proxy, mut common: Common, pool: &mut Pool, draft: &mut Draft) {
     if pool.servers.is_empty() {
+        // Those that are added are checked as the backend says.
+        if draft.run.is_some() && proxy.is_dynamic() {
+            let check = super::checks::check(proxy, draft);
+            pool.table.set("health-check", check);
+            pool.table.set("same-address", true);
+        }
         return;
     }
     if common.checks.is_empty() {

@@ -41,6 +41,7 @@ pub async fn wait(
                 scratch.record.bytes_in += count as u64;
                 continue;
             }
+            Io::Eof if !client.h2 => return Err(Failure::BodyCut),
             Io::Eof | Io::Failed(_) => return Err(Failure::ClientGone),
             Io::Blocked => {}
         }

@@ -506,6 +506,12 @@ async fn fail(
         // Before its routes are asked it is still on its way.
         Failure::BodyTimeout if !scratch.record.routed => (408, Cause::ClientTimeout, Phase::Request),
         Failure::BodyTimeout => (408, Cause::ClientTimeout, Phase::Data),
+        Failure::BodyCut => {
+            counters.client_aborts.add(1);
+            // HAProxy's lines name the pool then, and no server.
+            scratch.record.routed = true;
+            (400, Cause::ClientAbort, Phase::Request)
+        }
         Failure::Killed => (503, Cause::Killed, Phase::Headers),
         Failure::NoMemory => (503, Cause::Resource, Phase::Headers),
         Failure::Local => (503, Cause::Resource, Phase::Connect),

@@ -37,6 +37,8 @@ pub enum Failure {
     /// More than the service takes.
     TooLarge,
     BodyTimeout,
+    /// The client has closed its side in the middle of a body that is waited for.
+    BodyCut,
     ClientGone,
     Killed,
     NoMemory,
