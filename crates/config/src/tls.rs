@@ -33,6 +33,7 @@ pub fn of_service(service: Section<'_>, mode: Mode, problems: &mut Vec<Problem>)
         Some(ClientAuth {
             required: auth.text("mode") != Some("optional"),
             ca: auth.text("ca")?.into(),
+            verify_ca: auth.text("verify-ca").map(Into::into),
             crl: auth.text("crl").map(Into::into),
             headers: auth.value("headers").is_none() || auth.flag("headers"),
             ignore: ignored(auth),

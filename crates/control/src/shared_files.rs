@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use evenkeel_model::Snapshot;
+use evenkeel_model::{ClientAuth, Snapshot};
 use tracing::{info, warn};
 
 use super::control::{Control, read};
@@ -40,7 +40,8 @@ fn named(snapshot: &Snapshot) -> BTreeSet<PathBuf> {
             all.extend(tls.certificates.iter().cloned());
             all.extend(tls.list.clone());
             let auth = tls.client_auth.iter();
-            all.extend(auth.flat_map(|auth| [Some(auth.ca.clone()), auth.crl.clone()]).flatten());
+            let files = |auth: &ClientAuth| [Some(auth.ca.clone()), auth.verify_ca.clone(), auth.crl.clone()];
+            all.extend(auth.flat_map(files).flatten());
         }
         all.extend(service.error_pages.iter().map(|page| page.file.clone()));
     }

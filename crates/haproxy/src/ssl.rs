@@ -79,7 +79,8 @@ impl Files {
             let folders = tls.certificates.iter().filter(|path| path.is_dir());
             files.lists.extend(tls.list.iter().chain(folders).map(|path| path.display().to_string()));
             if let Some(auth) = &tls.client_auth {
-                files.authorities.insert(auth.ca.display().to_string());
+                let authorities = std::iter::once(&auth.ca).chain(&auth.verify_ca);
+                files.authorities.extend(authorities.map(|file| file.display().to_string()));
                 files.revocations.extend(auth.crl.iter().map(|crl| crl.display().to_string()));
             }
         }

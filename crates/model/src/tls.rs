@@ -93,6 +93,8 @@ pub struct ClientAuth {
     /// A client without a certificate is refused.
     pub required: bool,
     pub ca: PathBuf,
+    /// Further authorities that vouch for clients, and that clients are not told of.
+    pub verify_ca: Option<PathBuf>,
     pub crl: Option<PathBuf>,
     /// Tell the real server who the client is, in `X-Client-Cert-…` headers.
     pub headers: bool,

@@ -79,6 +79,9 @@ impl Comparison {
                 ),
             ),
         }
+        if let Some(more) = &new.verify_ca {
+            self.say(true, format!("certificates of {} are let in too", more.display()));
+        }
         if let Some(crl) = &new.crl {
             self.say(true, format!("what {} revokes is refused", crl.display()));
         }
@@ -94,6 +97,14 @@ impl Comparison {
         if old.ca != new.ca {
             let (old, new) = (old.ca.display(), new.ca.display());
             self.say(true, format!("certificates of {new} are let in, those of {old} no longer"));
+        }
+        if old.verify_ca != new.verify_ca {
+            if let Some(more) = &new.verify_ca {
+                self.say(true, format!("certificates of {} are let in too", more.display()));
+            }
+            if let Some(gone) = &old.verify_ca {
+                self.say(true, format!("certificates of {} are let in no longer", gone.display()));
+            }
         }
         match (&old.crl, &new.crl) {
             (old, Some(new)) if old.as_ref() != Some(new) => {

@@ -378,6 +378,12 @@ static CLIENT_AUTH: Table = Table {
     doc: "Clients show certificates.",
     keys: &[
         required("ca", ValueKind::File, "PEM file of the authorities that vouch for clients."),
+        key(
+            "verify-ca",
+            ValueKind::File,
+            "",
+            "PEM file of further authorities that vouch for clients; clients are told of those in `ca` alone.",
+        ),
         key("crl", ValueKind::File, "", "Revoked certificates: a list of the authority, PEM or DER."),
         key(
             "mode",

@@ -143,6 +143,29 @@ fn policies_decide_what_is_spoken() {
     assert_eq!(status.code, 0);
 }
 
+/// Authorities that vouch for clients, and that these are not told of.
+#[test]
+fn clients_of_further_authorities_are_let_in() {
+    if !require(&["curl", "openssl"]) {
+        return;
+    }
+    let place = Place::new("tls-further");
+    let [ca, told, further] = ["ca", "told", "further"].map(|name| Authority::new(&place, name));
+    let pem = ca.server(&place, "a.pem", &["a.example"]);
+    let alice = further.client(&place, "alice.pem", "Alice", 7);
+    let _server = Scripted::named(place.at(9001), "one");
+    let auth = |more: &str| format!(", client-auth = {{ ca = \"{}\"{more} }}", told.file.display());
+    let config = |more| service("web", "http", place.at(8443), &[place.at(9001)], &tls(&[&pem], &auth(more)));
+    let evenkeel = start(&place, &config(""));
+    let file = alice.display().to_string();
+    let comes_in = || curl(&place, &ca, "a.example", &["--cert", &file]).code == 0;
+    assert!(!comes_in(), "nobody vouches for it");
+    evenkeel.commit(&place, &config(&format!(", verify-ca = \"{}\"", further.file.display())));
+    assert!(comes_in(), "a further authority does");
+    let asked = command("openssl", &["s_client", "-connect", &place.at(8443).to_string()]).out;
+    assert!(asked.contains("CN = told") && !asked.contains("CN = further"), "{asked}");
+}
+
 #[test]
 fn clients_show_certificates() {
     if !require(&["curl"]) {

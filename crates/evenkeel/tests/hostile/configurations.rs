@@ -17,6 +17,10 @@ const KEYS: &[(&str, &str)] = &[
     ("tls.certificate-list", "tls = { certificate-list = \"FILE\" }"),
     ("client-auth.ca", "tls = { certificates = [\"SERVER\"], client-auth = { ca = \"FILE\" } }"),
     (
+        "client-auth.verify-ca",
+        "tls = { certificates = [\"SERVER\"], client-auth = { ca = \"SERVER\", verify-ca = \"FILE\" } }",
+    ),
+    (
         "client-auth.crl",
         "tls = { certificates = [\"SERVER\"], client-auth = { ca = \"SERVER\", crl = \"FILE\" } }",
     ),

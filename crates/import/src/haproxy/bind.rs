@@ -242,10 +242,13 @@ pub fn bind_options(word: &Word, tls: &mut Table, more: &mut Table, draft: &mut 
             "ssl-min-ver" | "ssl-max-ver" => Versions::told(option, &value(), tls, word.line, draft),
             flag if Versions::is_flag(flag) => Versions::told(flag, "", tls, word.line, draft),
             "strict-sni" => tls.set("strict-sni", true),
-            "ca-file" | "crl-file" => {
+            "ca-file" | "ca-verify-file" | "crl-file" => {
                 let file = value();
                 let placed = draft.placed(draft.ca_base.clone(), &file, word.line, option);
-                let key = option.trim_end_matches("-file");
+                let key = match option.as_str() {
+                    "ca-verify-file" => "verify-ca",
+                    other => other.trim_end_matches("-file"),
+                };
                 if let Some(file) = placed {
                     auth.text(key, &file);
                 }

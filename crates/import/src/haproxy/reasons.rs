@@ -92,7 +92,7 @@ pub const SILENT: &[(&str, &str, &str)] = &[
     ("tcp-check", "comment connect", ""),
 ];
 
-const ASKED_FOR: &str = "listen a\n bind 127.0.0.1:1 ssl crt /x\n server s 127.0.0.1:2\n@listen b\n@ bind 127.0.0.1:3 ssl crt /x ca-file /y crl-file /z verify required crt-ignore-err 10\n@ server s 127.0.0.1:2\n";
+const ASKED_FOR: &str = "listen a\n bind 127.0.0.1:1 ssl crt /x\n server s 127.0.0.1:2\n@listen b\n@ bind 127.0.0.1:3 ssl crt /x ca-file /y ca-verify-file /w crl-file /z verify required crt-ignore-err 10\n@ server s 127.0.0.1:2\n";
 
 /// Place, word, and a configuration; the lines with `@` are those that use it.
 pub const EXAMPLES: &[(&str, &str, &str)] = &[
@@ -320,6 +320,7 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
         "listen a\n mode http\n bind 127.0.0.1:1\n@ option http-restrict-req-hdr-names delete\n server s 127.0.0.1:2\n",
     ),
     ("bind", "ca-file", ASKED_FOR),
+    ("bind", "ca-verify-file", ASKED_FOR),
     ("bind", "crl-file", ASKED_FOR),
     ("bind", "crt-ignore-err", ASKED_FOR),
     (

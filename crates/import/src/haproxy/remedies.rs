@@ -9,7 +9,6 @@ const REMEDIES: &[(&str, &str)] = &[
         "ca-ignore-err",
         "an authority that does not verify vouches for nobody: leave it out; see crt-ignore-err",
     ),
-    ("ca-verify-file", "write all authorities into the file of ca-file"),
     ("rate-limit", "see rate-limit of routes"),
     ("compression", "answers are compressed, requests go on as they come: leave it out"),
     ("declare", "name the text in the rule: http-response capture SAMPLE len N"),

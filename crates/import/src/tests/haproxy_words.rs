@@ -161,10 +161,10 @@ fn scripts_that_check_and_names_that_are_asked_for() {
         &["external-check", "external-check", "external-check path"],
     );
     // The words behind an option that is left out are told with it.
-    let text = "listen a\n bind 192.0.2.10:443 ssl crt /a.pem ca-verify-file roots.pem label x\n mode http\n server s 192.0.2.11:80 socks4 192.0.2.1:1 cc bbr\n";
+    let text = "listen a\n bind 192.0.2.10:443 ssl crt /a.pem ca-sign-file roots.pem label x\n mode http\n server s 192.0.2.11:80 socks4 192.0.2.1:1 cc bbr\n";
     super::check(
         &[(SourceKind::Haproxy, text)],
         &[],
-        &["ca-verify-file roots.pem", "label x", "socks4", "cc bbr"],
+        &["ca-sign-file roots.pem", "label x", "socks4", "cc bbr"],
     );
 }

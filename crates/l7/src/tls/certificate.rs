@@ -357,9 +357,15 @@ pub fn one(file: &Path) -> Result<Pair, FileError> {
 }
 
 /// The certificates of a bundle of authorities.
-pub fn authorities(file: &Path) -> Result<Authorities, FileError> {
-    let known = Authorities::new(read_bundle(file)?.certificates);
-    known.ok_or_else(|| FileError::new(file, "holds no certificate of an authority"))
+pub fn authorities<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<Authorities, FileError> {
+    let mut all = Vec::new();
+    for file in files {
+        let certificates = read_bundle(file)?.certificates;
+        Authorities::new(certificates.clone())
+            .ok_or_else(|| FileError::new(file, "holds no certificate of an authority"))?;
+        all.extend(certificates);
+    }
+    Authorities::new(all).ok_or_else(|| FileError::new(Path::new(""), "no authority is named"))
 }
 
 pub fn revocations(

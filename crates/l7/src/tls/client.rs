@@ -64,7 +64,7 @@ pub fn load(settings: &ServerTls, alpn: &[&str]) -> Result<TlsClient, FileError>
                 "the system has no bundle of authorities; install ca-certificates, or name one with `ca`";
             let file = ca.as_deref().or_else(system_authorities);
             let file = file.ok_or_else(|| FileError::new(Path::new(SYSTEM_AUTHORITIES[0]), none))?;
-            let verifier = certificate::authorities(file)?.of_servers(provider, settings.verify_name);
+            let verifier = certificate::authorities([file])?.of_servers(provider, settings.verify_name);
             verifier.map_err(|e| FileError::new(file, e.to_string()))?
         }
     };

@@ -182,7 +182,7 @@ fn rules_for_clients(settings: &TlsSettings) -> Result<Vec<u8>, FileError> {
     let mut all = vec![u8::from(auth.required)];
     all.extend(auth.ignore.iter().map(|fault| fault.of_openssl().0 as u8));
     all.push(0);
-    for file in std::iter::once(&auth.ca).chain(&auth.crl) {
+    for file in std::iter::once(&auth.ca).chain(&auth.verify_ca).chain(&auth.crl) {
         let content = super::read(file)?;
         all.extend_from_slice(&(content.len() as u64).to_be_bytes());
         all.extend_from_slice(&content);
@@ -206,7 +206,7 @@ pub fn fingerprint(settings: &TlsSettings) -> u64 {
     }
     if let Some(auth) = &settings.client_auth {
         note(&auth.ca);
-        auth.crl.iter().for_each(&mut note);
+        auth.verify_ca.iter().chain(&auth.crl).for_each(&mut note);
     }
     hasher.finish()
 }
@@ -232,13 +232,18 @@ fn verifier(
     auth: &ClientAuth,
     provider: Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, FileError> {
-    let authorities = certificate::authorities(&auth.ca)?;
+    let authorities =
+        certificate::authorities(std::iter::once(&auth.ca).chain(&auth.verify_ca).map(PathBuf::as_path))?;
     let revoked = auth.crl.as_deref().map_or_else(|| Ok(Vec::new()), certificate::revocations)?;
     let revoked = Revoked::new(revoked);
     let mut builder = WebPkiClientVerifier::builder_with_provider(authorities.roots(), provider.clone());
     if !revoked.lists.is_empty() {
         // Authorities without a list of theirs are taken at their word.
         builder = builder.with_crls(revoked.lists.clone()).allow_unknown_revocation_status();
+    }
+    if auth.verify_ca.is_some() {
+        let told = certificate::authorities([auth.ca.as_path()])?.roots();
+        builder = builder.clear_root_hint_subjects().add_root_hint_subjects(told.subjects());
     }
     if !auth.required {
         builder = builder.allow_unauthenticated();
