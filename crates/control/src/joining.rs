@@ -9,7 +9,7 @@ use evenkeel_api as api;
 use evenkeel_peer::Code;
 
 use super::control::Control;
-use super::pair::{Asked, ask_to_join, own_identity, store_peer};
+use super::pair::{Admission, ask_to_join, own_identity, store_peer};
 
 impl Control {
     /// Asks the node that made the code. What it says comes back as news.
@@ -46,7 +46,7 @@ impl Control {
     /// The other node has answered: `[pair]` is written, and what it sent is taken.
     pub(super) fn admitted(
         &mut self,
-        asked: Result<Asked, String>,
+        asked: Result<Admission, String>,
         folder: &Path,
         part: &api::PairPart,
         peer: &str,

@@ -173,7 +173,7 @@ pub enum FromPeer {
     Flows(Batch),
     /// What the other node says to one that is alone and would join it.
     Admitted {
-        result: Result<Asked, String>,
+        result: Result<Admission, String>,
         folder: PathBuf,
         part: api::PairPart,
         peer: String,
@@ -336,7 +336,7 @@ impl PeerLink {
         let (identity, folder, link) = (self.identity.clone(), self.folder.clone(), self.link.clone());
         self.runtime.spawn(async move {
             let asked = ask_to_join(&identity, &code, &name).await;
-            let result = asked.and_then(|Asked { keys, certificate, more }| {
+            let result = asked.and_then(|Admission { keys, certificate, more }| {
                 store_peer(&folder, &certificate)?;
                 link.set_peer(CertificateDer::from(certificate));
                 Ok((keys, more))
@@ -365,19 +365,19 @@ impl PeerLink {
 
 /// What the node that made a code gives to the one that joins.
 #[derive(Debug)]
-pub struct Asked {
+pub struct Admission {
     pub keys: Vec<[u8; 32]>,
     pub certificate: Vec<u8>,
     pub more: serde_json::Value,
 }
 
-pub async fn ask_to_join(identity: &Identity, code: &Code, name: &str) -> Result<Asked, String> {
+pub async fn ask_to_join(identity: &Identity, code: &Code, name: &str) -> Result<Admission, String> {
     let joined = evenkeel_peer::join(identity, code, name).await?;
     let keys = joined.body["keys"].as_array().cloned().unwrap_or_default();
     let keys: Option<Vec<[u8; 32]>> = keys.iter().map(|k| unhex(k.as_str()?)?.try_into().ok()).collect();
     let keys = keys.filter(|k| !k.is_empty()).ok_or("the other node sent no key")?;
     let certificate = unhex(&joined.certificate).ok_or("the other node sent no certificate")?;
-    Ok(Asked { keys, certificate, more: joined.body["more"].clone() })
+    Ok(Admission { keys, certificate, more: joined.body["more"].clone() })
 }
 
 /// The version in what a program calls itself.

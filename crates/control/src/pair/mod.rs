@@ -36,7 +36,7 @@ pub use handle::{End, News, PairShared, Resume, log};
 use handle::{Handle, Order, View};
 pub use journal::replay;
 pub use keys::{Keys, random};
-pub use link::{Asked, FromPeer, INVITED, PeerLink, Say, ask_to_join, own_identity, store_peer};
+pub use link::{Admission, FromPeer, INVITED, PeerLink, Say, ask_to_join, own_identity, store_peer};
 pub use network_watcher::{NetworkSnapshot as NetworkSeen, snapshot as network_snapshot};
 pub use stall::seconds;
 pub use tables::{Tables, tables_of};
