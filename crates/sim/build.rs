@@ -125,6 +125,18 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
         "if over && self.held {",
         "if false && over {",
     ),
+    (
+        "a_takeover_that_nobody_heard_of_stays_unknown",
+        "election",
+        "self.events.push(Event::PeerWasActive);",
+        "let _ = Event::PeerWasActive;",
+    ),
+    (
+        "silence_is_no_reason_to_say_it",
+        "announce",
+        "now < since + EVERY => WHILE_SILENT",
+        "now < since => WHILE_SILENT",
+    ),
     ("a_node_that_gave_up_says_it_on", "announce", "if !self.held || !(is_due", "if !(is_due"),
     // The guard of the addresses, and what the kernel keeps of them.
     (

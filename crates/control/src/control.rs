@@ -166,6 +166,7 @@ impl Control {
                 info!(entries, "what was remembered of clients is there again");
             }
         }
+        control.look_at_storage();
         if let Err(error) = control.overrides.save() {
             warn!(%error, directory = %control.snapshot.state_directory.display(), "the state directory cannot be written: live changes will not survive a restart");
         }

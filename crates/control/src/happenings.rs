@@ -213,6 +213,10 @@ impl Control {
             News::SplitBrain(false) => {
                 self.happen("split-brain", "good", &node, "one node of the pair is active again".into());
             }
+            News::PeerWasActive => {
+                let text = format!("the peer of {node} was active, too, for a moment");
+                self.happen("split-brain", "warning", &node, text);
+            }
             News::StoodStill { stall, was_active: true } => {
                 let lasted = seconds(stall.lasted.as_millis() as u64);
                 let text = format!("{node} stood still for {lasted} while it was active: {}", stall.cause);

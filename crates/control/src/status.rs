@@ -157,7 +157,7 @@ impl Control {
             connections: self.engine().connection_count() + flows,
             workers: self.engine().workers(),
             layer_4: self.describe_layer4(),
-            storage: self.storage.trouble().map(Into::into),
+            storage: self.storage.trouble(),
             snmp: self.snmp.trouble().map(|(why, _)| why),
             virtual_services,
             pools,

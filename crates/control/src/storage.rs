@@ -21,19 +21,25 @@ pub struct Storage {
     look_at: Option<Instant>,
     /// A thread that looks has the other end; a disk that hangs is looked at once.
     found: Arc<Mutex<Option<String>>>,
-    told: Option<String>,
+    /// The receivers of alerts know of trouble.
+    told: bool,
 }
 
 impl Storage {
-    pub fn trouble(&self) -> Option<&str> {
-        self.told.as_deref()
+    /// As it is known now, whether the receivers of alerts have been told of it yet or not.
+    pub fn trouble(&self) -> Option<String> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Something that had to be stored could not be: that is as good as a look.
+    pub fn set_trouble(&self, why: String) {
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
     }
 
     /// What people are to be told: there is trouble, or no more.
     fn turn(&mut self) -> Option<Result<(), String>> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let is_new = found.is_some() != self.told.is_some();
-        self.told = found.clone();
+        let found = self.trouble();
+        let is_new = found.is_some() != std::mem::replace(&mut self.told, found.is_some());
         is_new.then(|| found.map_or(Ok(()), Err))
     }
 
@@ -63,7 +69,17 @@ impl Control {
     pub(super) fn check_storage(&self, text: &str) -> Result<(), String> {
         let folder = &self.snapshot().state_directory;
         let state = std::fs::metadata(folder.join("state.json")).map_or(0, |m| m.len() as usize);
-        check(folder, text.len() + state + BESIDE).map_err(|why| format!("{why}; nothing was changed"))
+        // One that is full for a long text may have room for a short one: then the next look says so.
+        let checked = check(folder, text.len() + state + BESIDE)
+            .inspect_err(|why| self.storage.set_trouble(why.clone()));
+        checked.map_err(|why| format!("{why}; nothing was changed"))
+    }
+
+    /// At a start, before anybody can ask how this node is.
+    pub(super) fn look_at_storage(&mut self) {
+        if let Err(why) = check(&self.snapshot().state_directory, BESIDE) {
+            self.storage.set_trouble(why);
+        }
     }
 
     pub(super) fn tick_storage(&mut self, now: Instant) {
@@ -111,6 +127,10 @@ mod tests {
         std::fs::remove_file(&folder).unwrap();
         assert_eq!(probe(12), (None, true), "not looked at yet");
         assert_eq!(probe(22), (Some(Ok(())), false));
+        // A commit that could not be stored is known at once.
+        storage.set_trouble("full".into());
+        assert_eq!(storage.trouble().as_deref(), Some("full"));
+        assert_eq!(storage.turn(), Some(Err("full".into())));
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "nothing is left behind");
         std::fs::remove_dir(&folder).unwrap();
     }

@@ -3,13 +3,18 @@
 //! In: that the node has the addresses, what the election says, the paths. Out: whether to say it now.
 
 use crate::Millis;
-use crate::election::Event;
+use crate::beat::Role;
+use crate::election::{Event, Why};
 
 /// After a takeover, and whenever others may have heard the other node last, it is said again at these times, then
 /// every [`EVERY`]: a switch or a router may have missed the first.
 pub const AGAIN_MS: [Millis; 13] =
     [50, 150, 400, 1_000, 2_000, 4_000, 7_000, 10_000, 15_000, 20_000, 30_000, 45_000, 60_000];
 pub const EVERY: Millis = 60_000;
+/// While the other node is not heard it may have taken over behind a cut and died there, which nobody tells: it is said
+/// so often for a minute, and then more seldom.
+pub const WHILE_SILENT: Millis = 1_000;
+pub const LONG_SILENT: Millis = 10_000;
 
 #[derive(Clone, Debug, Default)]
 pub struct Announcements {
@@ -18,6 +23,8 @@ pub struct Announcements {
     due: Vec<Millis>,
     said_at: Millis,
     doubted: bool,
+    /// The other node has not been heard since.
+    silent_since: Option<Millis>,
 }
 
 impl Announcements {
@@ -39,9 +46,19 @@ impl Announcements {
     /// The other node may have been active too, and others may have learnt its place: whatever the order in which
     /// that becomes known, the one that stays active says where the addresses are.
     pub fn on_event(&mut self, event: &Event, now: Millis) {
-        let met = matches!(event, Event::PeerFound | Event::SplitBrain | Event::SplitBrainOver);
+        let met = matches!(
+            event,
+            Event::PeerFound | Event::SplitBrain | Event::SplitBrainOver | Event::PeerWasActive
+        );
         if met && self.held {
             self.begin(now);
+        }
+        match event {
+            Event::PeerLost | Event::Became(Role::Active, Why::PeerSilent) => {
+                self.silent_since.get_or_insert(now);
+            }
+            Event::PeerFound => self.silent_since = None,
+            _ => {}
         }
     }
 
@@ -56,10 +73,17 @@ impl Announcements {
     /// Whether it is to be said now.
     pub fn poll(&mut self, now: Millis) -> bool {
         let is_due = self.due.last().is_some_and(|at| now >= *at);
-        if !self.held || !(is_due || now >= self.said_at + EVERY) {
+        let every = match self.silent_since {
+            Some(since) if now < since + EVERY => WHILE_SILENT,
+            Some(_) => LONG_SILENT,
+            None => EVERY,
+        };
+        if !self.held || !(is_due || now >= self.said_at + every) {
             return false;
         }
-        self.due.pop();
+        if is_due {
+            self.due.pop();
+        }
         self.said_at = now;
         true
     }
@@ -89,7 +113,7 @@ mod tests {
 
     #[test]
     fn they_begin_anew_when_others_may_have_heard_somebody_else() {
-        for event in [Event::PeerFound, Event::SplitBrain, Event::SplitBrainOver] {
+        for event in [Event::PeerFound, Event::SplitBrain, Event::SplitBrainOver, Event::PeerWasActive] {
             let mut announcements = Announcements::default();
             announcements.on_event(&event, 0);
             assert_eq!(times(&mut announcements, 0, 1_000), [], "{event:?}: they are not here");
@@ -98,6 +122,15 @@ mod tests {
             announcements.on_event(&event, 200_001);
             assert_eq!(times(&mut announcements, 200_001, 200_500).len(), 4, "{event:?}");
         }
+        let mut announcements = Announcements::default();
+        announcements.begin(0);
+        let _ = times(&mut announcements, 0, 200_000);
+        announcements.on_event(&Event::PeerLost, 200_001);
+        assert_eq!(times(&mut announcements, 200_001, 260_000).len(), 60, "it may be active behind a cut");
+        assert_eq!(times(&mut announcements, 260_001, 360_000).len(), 10, "and for hours");
+        announcements.on_event(&Event::PeerFound, 360_001);
+        let _ = times(&mut announcements, 360_001, 421_000);
+        assert_eq!(times(&mut announcements, 421_000, 480_000), [], "it is heard");
         let mut announcements = Announcements::default();
         announcements.begin(0);
         let _ = times(&mut announcements, 0, 10_500);

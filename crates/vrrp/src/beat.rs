@@ -82,6 +82,9 @@ pub struct Beat {
     pub heard_age_ms: u32,
     /// Of the configuration that the sender runs.
     pub revision: u64,
+    /// How often the sender has become active in this life: it tells of a time of which no other beat was heard. 0 of an
+    /// older version.
+    pub takeovers: u32,
 }
 
 impl Beat {
@@ -107,6 +110,7 @@ impl Beat {
         put(24, &self.number.to_be_bytes());
         put(32, &self.heard.to_be_bytes());
         put(40, &self.revision.to_be_bytes());
+        put(48, &self.takeovers.to_be_bytes());
         bytes
     }
 
@@ -144,6 +148,7 @@ impl Beat {
             number: long(24),
             heard: long(32),
             revision: long(40),
+            takeovers: word(48),
         })
     }
 }
@@ -172,6 +177,7 @@ mod tests {
             heard: 1 << 40,
             heard_age_ms: 49,
             revision: 12,
+            takeovers: 3,
         };
         assert_eq!(Beat::parse(&beat.encode()), Some(beat));
         let mut longer = beat.encode().to_vec();

@@ -82,6 +82,8 @@ pub enum Event {
     /// Both nodes are active.
     SplitBrain,
     SplitBrainOver,
+    /// The peer was active while this node was, and had given up when it was heard.
+    PeerWasActive,
 }
 
 /// What is known of the other node.
@@ -105,6 +107,8 @@ pub struct Election {
     held: bool,
     /// Somebody told this node to become active.
     wanted: bool,
+    /// Somebody gave the role to the peer: it does not go back to the fitter node by itself while the peer is there.
+    given: bool,
     last_tick: Millis,
     join_until: Millis,
     peer: Option<Peer>,
@@ -131,6 +135,9 @@ pub struct Election {
     /// The last beat asked for the role.
     sent_asks: bool,
     split_since: Option<Millis>,
+    /// How often this node has become active, and the peer by its last beat.
+    takeovers: u32,
+    peer_takeovers: Option<u32>,
     events: Vec<Event>,
 }
 
@@ -150,6 +157,7 @@ impl Election {
             undecided: false,
             held: false,
             wanted: false,
+            given: false,
             last_tick: now,
             join_until: now + settings.join_ms.max(settings.dead_ms * 2),
             peer: None,
@@ -169,6 +177,8 @@ impl Election {
             sent: VecDeque::new(),
             sent_asks: false,
             split_since: None,
+            takeovers: 0,
+            peer_takeovers: None,
             events: Vec::new(),
             settings,
         }
@@ -185,7 +195,8 @@ impl Election {
         if role == Role::Active {
             self.witness_until = vouched_until;
         }
-        // What it has promised is not known here.
+        // Neither is known here: whether somebody put the role where it is, and what was promised.
+        self.given = role == Role::Passive;
         self.promised_until = now + self.settings.dead_ms;
     }
 
@@ -264,6 +275,7 @@ impl Election {
     /// Held nodes stay passive even when alone.
     pub fn hold(&mut self, held: bool, now: Millis) {
         self.held = held;
+        self.given = false;
         if held && self.role == Role::Active {
             self.give_up(Why::Told, now);
         }
@@ -288,6 +300,7 @@ impl Election {
         let can = self.role == Role::Active && self.peer_can_serve();
         if can {
             self.give_up(Why::Told, now);
+            self.given = true;
         }
         can
     }
@@ -302,6 +315,7 @@ impl Election {
     pub fn retreat(&mut self, until: Millis, now: Millis) {
         if self.role == Role::Active {
             (self.role, self.role_since) = (Role::Passive, now);
+            self.takeovers = self.takeovers.wrapping_sub(1);
             self.retreat_until = until;
             self.beat_at = now;
         }
@@ -325,6 +339,7 @@ impl Election {
         if new_life {
             self.peer = None;
             self.peer_promise_until = 0;
+            self.peer_takeovers = None;
         }
         if self.peer.as_ref().is_some_and(|p| beat.number <= p.beat.number) {
             return;
@@ -351,6 +366,12 @@ impl Election {
             self.handing_over_until = 0;
         }
         let beat = Beat { hands_over: beat.hands_over && answers, ..beat };
+        let known = self.peer_takeovers.replace(beat.takeovers);
+        // A process that was replaced counts from zero again.
+        let took_over = beat.takeovers > 0 && known.is_some_and(|known| known != beat.takeovers);
+        if took_over && self.role == Role::Active && beat.role != Role::Active {
+            self.events.push(Event::PeerWasActive);
+        }
         self.peer = Some(Peer { beat, heard_at: now });
         match self.role {
             Role::Active => self.hear_as_active(&beat, now),
@@ -381,7 +402,10 @@ impl Election {
                 self.give_up(Why::BothActive, now);
             }
         } else if beat.asks && now >= self.calm_until && self.peer_can_serve() {
+            // One that is not fitter asks because somebody wanted it.
+            let wanted = !beat.fitness.beats(&self.fitness());
             self.give_up(Why::Asked, now);
+            self.given = wanted;
         }
     }
 
@@ -428,6 +452,7 @@ impl Election {
             heard: if peer.is_some() { heard } else { 0 },
             heard_age_ms: age_ms(heard_at, now),
             revision,
+            takeovers: self.takeovers,
         })
     }
 
@@ -449,6 +474,7 @@ impl Election {
             heard,
             heard_age_ms: age_ms(peer.heard_at, now),
             revision,
+            takeovers: self.takeovers,
         })
     }
 
@@ -471,7 +497,9 @@ impl Election {
         match peer.beat.role {
             _ if now < self.handing_over_until => false,
             Role::Active if now < self.calm_until => false,
-            Role::Active => own.trouble < other.trouble || (self.settings.failback && own.beats(&other)),
+            Role::Active => {
+                own.trouble < other.trouble || (self.settings.failback && !self.given && own.beats(&other))
+            }
             // It cannot serve yet, and nobody else does.
             Role::Joining => true,
             Role::Passive => own.beats(&other),
@@ -494,6 +522,7 @@ impl Election {
         }
         if self.peer_alive && self.silence(now) >= self.settings.dead_ms {
             self.peer_alive = false;
+            self.given = false;
             self.events.push(Event::PeerLost);
             if self.split_since.take().is_some() {
                 self.events.push(Event::SplitBrainOver);
@@ -556,7 +585,8 @@ impl Election {
 
     fn become_active(&mut self, why: Why, now: Millis) {
         (self.role, self.role_since) = (Role::Active, now);
-        self.wanted = false;
+        self.takeovers = self.takeovers.wrapping_add(1);
+        (self.wanted, self.given) = (false, false);
         self.handing_over_until = 0;
         self.calm_until = now + CALM * self.settings.dead_ms;
         self.beat_at = now;
@@ -637,107 +667,4 @@ impl Election {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(node: u64) -> Settings {
-        Settings {
-            node,
-            priority: 100,
-            every_ms: 50,
-            dead_ms: 150,
-            join_ms: 400,
-            failback: false,
-            takes_over_alone: true,
-            witness_lease_ms: None,
-        }
-    }
-
-    /// Two nodes that hear each other, and the last beat of each.
-    struct Two {
-        nodes: [Election; 2],
-        numbers: [u64; 2],
-        now: Millis,
-    }
-
-    impl Two {
-        /// Runs until one is active and each knows that the other hears it.
-        fn settled() -> Two {
-            let nodes = [Election::new(settings(1), 0), Election::new(settings(2), 0)];
-            let mut two = Two { nodes, numbers: [0; 2], now: 0 };
-            two.run(2_000);
-            two
-        }
-
-        fn run(&mut self, lasts: Millis) {
-            let end = self.now + lasts;
-            while self.now < end {
-                self.now += 1;
-                for at in 0..2 {
-                    self.nodes[at].tick(self.now);
-                    let (number, heard) = (self.numbers[at] + 1, self.numbers[1 - at]);
-                    if let Some(beat) = self.nodes[at].poll_beat(number, heard, 0, self.now) {
-                        self.numbers[at] = number;
-                        self.nodes[1 - at].receive(beat, false, self.now);
-                    }
-                }
-            }
-        }
-
-        fn active(&self) -> usize {
-            let active = |at: &usize| self.nodes[*at].role() == Role::Active;
-            let all: Vec<usize> = (0..2).filter(active).collect();
-            assert_eq!(all.len(), 1);
-            all[0]
-        }
-
-        fn last_words(&self, at: usize) -> Option<Beat> {
-            self.nodes[at].last_words(self.numbers[at] + 1, self.numbers[1 - at], 0, self.now)
-        }
-    }
-
-    #[test]
-    fn a_death_that_is_told_needs_no_silence() {
-        let mut two = Two::settled();
-        let (dead, other) = (two.active(), 1 - two.active());
-        let words = two.last_words(dead).expect("the other one can take over");
-        assert_eq!(two.last_words(other), None, "a passive node has nothing to hand over");
-        let _ = two.nodes[other].take_events();
-        two.nodes[other].receive(words, false, two.now + 3);
-        assert_eq!(two.nodes[other].role(), Role::Active);
-        let events = two.nodes[other].take_events();
-        assert_eq!(events, [Event::Became(Role::Active, Why::PeerDied)]);
-        two.nodes[other].receive(words, false, two.now + 5);
-        assert_eq!(two.nodes[other].take_events(), [], "told twice");
-    }
-
-    #[test]
-    fn a_death_that_was_told_too_late_is_not_believed() {
-        let mut two = Two::settled();
-        let (dead, other) = (two.active(), 1 - two.active());
-        let words = two.last_words(dead).expect("the other one can take over");
-        // The process was frozen, not dead, and goes on.
-        two.run(400);
-        two.nodes[other].receive(words, false, two.now);
-        assert_eq!(two.active(), dead);
-    }
-
-    #[test]
-    fn nothing_is_handed_to_one_that_cannot_take_it() {
-        let mut two = Two::settled();
-        let (dead, other) = (two.active(), 1 - two.active());
-        two.nodes[other].hold(true, two.now);
-        two.run(200);
-        assert_eq!(two.last_words(dead), None, "it is held");
-        two.nodes[other].hold(false, two.now);
-        two.run(200);
-        assert!(two.last_words(dead).is_some());
-        let end = two.now + 400;
-        while two.now < end {
-            two.now += 1;
-            two.nodes[dead].tick(two.now);
-            let _ = two.nodes[dead].poll_beat(two.numbers[dead] + 1, two.numbers[other], 0, two.now);
-        }
-        assert_eq!(two.last_words(dead), None, "it is not heard");
-    }
-}
+mod tests;

@@ -91,7 +91,15 @@ impl Reach {
         self.rounds.rotate_right(1);
         self.rounds[0] = answers;
         self.count = (self.count + 1).min(ROUNDS);
-        if before.is_some_and(|before| self.reached().is_some_and(|after| after.0 > before.0)) {
+        // One that answered nobody a round ago is healing as well, although one round proves nothing.
+        let (deaf, reached) =
+            (self.count > 1 && self.rounds[1] == 0, self.reached().map(|(reached, _)| reached));
+        let heals = match (before, reached) {
+            (Some((before, _)), Some(after)) => after > before,
+            (None, Some(after)) => deaf && after > 0,
+            _ => false,
+        };
+        if heals {
             self.settles_at = now + SETTLE * dead_ms;
         }
     }
@@ -167,6 +175,21 @@ mod tests {
         reach.answered(0b111, 3, DEAD, 1_100);
         assert_eq!(reach.trouble(), 0);
         assert!(reach.is_undecided(1_600) && !reach.is_undecided(1_700));
+    }
+
+    #[test]
+    fn who_reached_nobody_a_round_ago_waits_too() {
+        let mut reach = doubting();
+        reach.answered(0, 3, DEAD, 1_000);
+        reach.answered(0b111, 3, DEAD, 1_060);
+        assert!(
+            reach.is_undecided(1_600) && !reach.is_undecided(1_660),
+            "the port of the other heals with its own"
+        );
+        let mut reach = doubting();
+        reach.answered(0b011, 3, DEAD, 1_000);
+        reach.answered(0b111, 3, DEAD, 1_060);
+        assert!(!reach.is_undecided(1_060), "an answer was lost");
     }
 
     #[test]

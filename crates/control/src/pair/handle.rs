@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use evenkeel_l4::FlowGate;
 use evenkeel_model::PairSettings;
 use evenkeel_vrrp::beat::{Beat, Role};
+use evenkeel_vrrp::election::Event;
 use evenkeel_vrrp::seal::Memory;
 use tracing::{error, info, warn};
 
@@ -65,6 +66,8 @@ pub enum News {
     PeerFound,
     PeerLost,
     SplitBrain(bool),
+    /// The peer was active for a moment, too, of which nothing was heard.
+    PeerWasActive,
     /// The pair's thread did not run for so long that a peer takes it for dead.
     StoodStill {
         stall: Stall,
@@ -73,6 +76,18 @@ pub enum News {
 }
 
 impl News {
+    /// What the election says of the other node.
+    pub fn of_the_peer(event: Event) -> Option<News> {
+        match event {
+            Event::Became(..) => None,
+            Event::PeerFound => Some(News::PeerFound),
+            Event::PeerLost => Some(News::PeerLost),
+            Event::SplitBrain => Some(News::SplitBrain(true)),
+            Event::SplitBrainOver => Some(News::SplitBrain(false)),
+            Event::PeerWasActive => Some(News::PeerWasActive),
+        }
+    }
+
     pub fn of(role: Role, handed_over: bool, why: &str) -> News {
         News::Role { active: role == Role::Active, handed_over, role, why: why.into() }
     }
@@ -192,6 +207,9 @@ pub fn log(item: &News) {
         News::PeerLost => warn!("the peer is silent on every path"),
         News::SplitBrain(true) => error!("split brain: both nodes are active"),
         News::SplitBrain(false) => warn!("split brain is over"),
+        News::PeerWasActive => {
+            warn!("the peer was active, too, for a moment: this node announces its addresses again")
+        }
         News::StoodStill { stall, .. } => {
             warn!(ms = stall.lasted.as_millis() as u64, cause = stall.cause, "this node stood still");
         }

@@ -544,10 +544,7 @@ impl Thread {
                         Event::Became(role, why) => {
                             news.push(News::of(role, why == Why::HandedOver, &self.reason(why)));
                         }
-                        Event::PeerFound => news.push(News::PeerFound),
-                        Event::PeerLost => news.push(News::PeerLost),
-                        Event::SplitBrain => news.push(News::SplitBrain(true)),
-                        Event::SplitBrainOver => news.push(News::SplitBrain(false)),
+                        of_the_peer => news.extend(News::of_the_peer(of_the_peer)),
                     }
                 }
             }

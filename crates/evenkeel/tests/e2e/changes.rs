@@ -217,7 +217,7 @@ impl Drop for SmallDisk {
 #[test]
 fn a_state_directory_that_cannot_be_written_is_told_and_commits_are_refused() {
     let place = Place::new("state-full");
-    let Some(_disk) = SmallDisk::mount(&place.file("state")) else { return };
+    let Some(disk) = SmallDisk::mount(&place.file("state")) else { return };
     let _server = Scripted::named(place.at(9001), "one");
     let web = service("web", "http", place.at(8080), &[place.at(9001)], "");
     let one = format!("[graphs]\nsize = \"0\"\n{web}");
@@ -240,13 +240,24 @@ fn a_state_directory_that_cannot_be_written_is_told_and_commits_are_refused() {
     while std::io::Write::write_all(&mut filling, &[1; 4096]).is_ok() {}
     drop(filling);
     is_refused(&evenkeel);
-    eventually("doctor says it", Duration::from_secs(25), || {
-        evenkeel.cli(&["doctor"]).out.contains("cannot be written")
-    });
+    let doctor = |evenkeel: &Evenkeel| evenkeel.cli(&["doctor"]).out;
+    assert!(doctor(&evenkeel).contains("cannot be written"), "known since the commit: {}", doctor(&evenkeel));
     std::fs::remove_file(&full).unwrap();
+    eventually("doctor has no more to say", Duration::from_secs(25), || {
+        !doctor(&evenkeel).contains("cannot be written")
+    });
     evenkeel.commit(&place, &one.replace("s1", "renamed"));
     evenkeel.await_server("web", "renamed", "up");
     assert_eq!(get(place.at(8080), "/").status, 200);
+    evenkeel.process.signal(rustix::process::Signal::TERM);
+    let _ = evenkeel.process.wait();
+    // Read-only from the start: known before anybody can ask.
+    assert_eq!(command("mount", &["-o", "remount,ro", &disk.0]).code, 0);
+    let mut evenkeel = start(&place, &one);
+    let said = doctor(&evenkeel);
+    assert!(said.contains("cannot be written") && said.contains("Read-only"), "{said}");
+    assert_eq!(get(place.at(8080), "/").status, 200);
+    is_refused(&evenkeel);
     evenkeel.process.signal(rustix::process::Signal::TERM);
     let _ = evenkeel.process.wait();
 }

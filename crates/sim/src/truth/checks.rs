@@ -81,7 +81,10 @@ impl World {
                 && self.cut[WITNESS][at][0] <= self.now;
             runs[at]
                 && self.nodes[at].keyed
-                && (!self.with_witness || asked || (runs[1 - at] && connected(0, 1)))
+                // One without the key vouches for nobody.
+                && (!self.with_witness
+                    || asked
+                    || (runs[1 - at] && self.nodes[1 - at].keyed && connected(0, 1)))
         };
         let quiet = self.now.saturating_sub(since.max(self.last_fault));
         if quiet > UNOWNED && (can(0) || can(1)) {

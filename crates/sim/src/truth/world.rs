@@ -33,6 +33,14 @@ const BOUNDS: Bounds =
     Bounds { shortest_dead_ms: 40, longest_dead_ms: DEAD, longest_every_ms: EVERY, learn_ms: 1_000 };
 const KEY: [u8; 32] = [42; 32];
 
+/// Seeds that broke a rule once. A takeover of which no beat was heard was not announced over: the first six. A node
+/// whose port heals first took the role: the seventh. The others were mistakes of this world: a role that went back to
+/// the fitter node was laid on a process that was replaced, and a node without the key was to vouch for the other.
+pub const FOUND: [u64; 13] = [
+    37_021, 39_383, 61_866, 117_198, 161_114, 173_773, 182_917, 26_248, 52_584, 76_528, 113_424, 151_584,
+    253_886,
+];
+
 #[derive(Clone, Debug)]
 enum Happens {
     Arrives(Packet),
@@ -121,7 +129,7 @@ pub fn broken(seed: u64) -> Option<String> {
 
 pub fn play_traced(seed: u64, attacked: bool, traced: bool) -> Result<World, Broken> {
     let mut world = World::new(seed, attacked);
-    world.trace = traced.then(Vec::new);
+    world.trace = traced.then(|| vec![world.in_words()]);
     let result = world.run();
     if let Some(trace) = &world.trace {
         trace.iter().for_each(|line| println!("{line}"));
@@ -200,6 +208,17 @@ impl World {
         self.order += 1;
         self.queue.push(Reverse((when, self.order, self.events.len())));
         self.events.push(Some(what));
+    }
+
+    /// What a story begins with.
+    fn in_words(&self) -> String {
+        let World { with_witness, healthy, failback, adaptive, delay, loss, .. } = self;
+        let priorities: Vec<u8> = self.nodes.iter().map(|n| n.election.settings().priority).collect();
+        format!(
+            "witness {with_witness}, healthy {healthy}, failback {failback}, adaptive {adaptive}, delay {delay} ms, \
+             loss {} %, priorities {priorities:?}",
+            loss.0
+        )
     }
 
     fn note(&mut self, line: impl FnOnce() -> String) {
@@ -543,7 +562,10 @@ impl World {
         self.note(|| format!("{fault:?}"));
         self.last_fault = self.last_fault.max(self.now);
         let quiet = self.healthy && self.now > self.fault_at + 2 * JOIN + 1_500;
-        let active = self.nodes.iter().position(|n| n.holds);
+        // Where nodes fail back, one that somebody made active gives up again when it has been so for a while.
+        let active = self.nodes.iter().position(|n| n.holds).filter(|at| {
+            self.local(*at).saturating_sub(self.nodes[*at].election.role_since()) > 10 * DEAD + 1_000
+        });
         self.replaced = match fault {
             Fault::Replace(..) => active.filter(|_| quiet).map(|active| (active, self.now + 1_000)),
             _ => None,
