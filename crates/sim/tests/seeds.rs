@@ -13,11 +13,11 @@ fn the_rules_hold_in_many_worlds() {
 /// Worlds that broke a rule once.
 #[test]
 fn what_was_found_stays_mended() {
-    let found: Vec<String> = world::FOUND
-        .iter()
-        .filter_map(|seed| world::broken(*seed).map(|what| format!("seed {seed}: {what}")))
-        .collect();
-    assert!(found.is_empty(), "see `evenkeel-sim --story SEED`:\n{}", found.join("\n"));
+    let worlds = world::FOUND.iter().filter_map(|seed| Some((seed, world::broken(*seed)?)));
+    let machines = machine::FOUND.iter().filter_map(|seed| Some((seed, machine::broken(*seed)?)));
+    let found: Vec<String> =
+        worlds.chain(machines).map(|(seed, what)| format!("seed {seed}: {what}")).collect();
+    assert!(found.is_empty(), "see `evenkeel-sim --story SEED` or `--machine SEED`:\n{}", found.join("\n"));
 }
 
 #[test]
