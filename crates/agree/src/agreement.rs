@@ -231,6 +231,12 @@ impl Agreement {
         forced || after
     }
 
+    /// Whether this node takes the configuration that came with an invitation. It is as old as the invitation: one
+    /// that is linked and in step, or is to be sent what is newer, has no use for it.
+    pub fn takes_invitation(&self, own: &Past) -> bool {
+        !matches!(self.relation(own), Relation::Same | Relation::Behind)
+    }
+
     /// The other node asks whether this one would commit.
     pub fn on_ask(&mut self, own: &Past, active: bool, id: u64, base: u64, now: Millis) -> CommitReply {
         if base != self.base(own) {
@@ -325,6 +331,21 @@ impl Agreement {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_invitation_brings_nothing_back_that_a_linked_node_has_left() {
+        let (mut agreement, own) = (Agreement::default(), ran(&[1, 2, 3]));
+        assert!(agreement.takes_invitation(&own), "nothing is heard yet");
+        let mut greet = |texts: &[u64]| {
+            let peer = ran(texts);
+            agreement.on_hello(&own, peer.head(1), peer.lineage().clone());
+            agreement.takes_invitation(&own)
+        };
+        assert!(!greet(&[1, 2, 3]), "in step");
+        assert!(!greet(&[1, 2, 3, 4]), "it is sent");
+        assert!(greet(&[1, 2]), "who joins has the other's");
+        assert!(greet(&[7]));
+    }
 
     fn ran(texts: &[u64]) -> Past {
         let mut past = Past::default();

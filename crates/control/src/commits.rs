@@ -79,7 +79,7 @@ impl Control {
     }
 
     /// The rules, with the past that they look at.
-    fn agree<T>(&mut self, with: impl FnOnce(&mut Agreement, &Past) -> T) -> T {
+    pub(super) fn agree<T>(&mut self, with: impl FnOnce(&mut Agreement, &Past) -> T) -> T {
         let mut agreement = std::mem::take(&mut self.sync_mut().commits.agreement);
         let result = with(&mut agreement, self.overrides().past());
         self.sync_mut().commits.agreement = agreement;

@@ -553,8 +553,12 @@ impl Control {
         let text = more["text"].as_str().ok_or("the other node sent no configuration")?;
         let stand: Head = serde_json::from_value(more["stand"].clone()).map_err(|e| e.to_string())?;
         let way: Lineage = serde_json::from_value(more.clone()).map_err(|e| e.to_string())?;
-        self.take_configuration(text, stand, &way, &from_peer())
-            .map_err(|why| format!("joined, but its configuration cannot be used here: {why}"))?;
+        if self.agree(|agreement, own| agreement.takes_invitation(own)) {
+            let taken = self.take_configuration(text, stand, &way, &from_peer());
+            // A link that stands already has told the other node of what ran before.
+            self.say_hello();
+            taken.map_err(|why| format!("joined, but its configuration cannot be used here: {why}"))?;
+        }
         if let Ok(live) = serde_json::from_value(more["live"].clone()) {
             self.take_live(&live);
         }
@@ -562,7 +566,11 @@ impl Control {
     }
 
     fn use_keys(&mut self, secrets: Vec<[u8; 32]>) -> Result<(), String> {
-        self.pair_mut().ok_or("this node has no [pair]")?.take_keys(secrets)
+        self.pair_mut().ok_or("this node has no [pair]")?.take_keys(secrets)?;
+        if let (Some(pair), Some(link)) = (self.pair(), &self.sync().link) {
+            link.renew_invitation(pair.keys());
+        }
+        Ok(())
     }
 
     /// Makes a new key for the pair. Both nodes open with both before one seals with the new one, so

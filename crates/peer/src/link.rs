@@ -189,6 +189,13 @@ impl Link {
         *lock(&self.shared.invite) = Some(invite);
     }
 
+    /// Changes what is answered to the node that is invited, where one is.
+    pub fn change_invitation(&self, change: impl FnOnce(&mut Joined)) {
+        if let Some(invite) = lock(&self.shared.invite).as_mut() {
+            change(&mut invite.answer);
+        }
+    }
+
     pub fn is_up(&self) -> bool {
         self.state.up.load(Relaxed)
     }

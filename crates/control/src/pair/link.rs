@@ -313,9 +313,7 @@ impl PeerLink {
         let peer = settings.peer.ok_or("there is no peer")?;
         let mut secret = [0; 16];
         secret.copy_from_slice(&Keys::fresh()[..16]);
-        let mut answer =
-            serde_json::json!({ "keys": keys.secrets().iter().map(|k| hex(k)).collect::<Vec<_>>() });
-        answer["more"] = body;
+        let answer = serde_json::json!({ "keys": in_hex(keys), "more": body });
         let joined = Joined { certificate: hex(&self.identity.certificate), body: answer };
         self.link.invite(Invite { secret, until: Instant::now() + INVITED, answer: joined });
         let address = match settings.listen.ip() {
@@ -328,6 +326,11 @@ impl PeerLink {
         };
         let address = SocketAddr::new(address, settings.listen.port());
         Ok(Code { address, secret, fingerprint: fingerprint(&self.identity.certificate) })
+    }
+
+    /// Whoever joins is to have the keys of that moment.
+    pub fn renew_invitation(&self, keys: &Keys) {
+        self.link.change_invitation(|answer| answer.body["keys"] = in_hex(keys).into());
     }
 
     /// Joins the node that made a code; what comes of it is news.
@@ -378,6 +381,10 @@ pub async fn ask_to_join(identity: &Identity, code: &Code, name: &str) -> Result
     let keys = keys.filter(|k| !k.is_empty()).ok_or("the other node sent no key")?;
     let certificate = unhex(&joined.certificate).ok_or("the other node sent no certificate")?;
     Ok(Admission { keys, certificate, more: joined.body["more"].clone() })
+}
+
+fn in_hex(keys: &Keys) -> Vec<String> {
+    keys.secrets().iter().map(|key| hex(key)).collect()
 }
 
 /// The version in what a program calls itself.

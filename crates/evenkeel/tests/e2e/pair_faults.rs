@@ -471,3 +471,45 @@ fn a_link_that_breaks_one_way_leaves_nobody_without_knowledge_of_the_other() {
     let file = lab.place.write("edit.toml", text).display().to_string();
     assert_eq!(lab.json(0, &["commit", &file])["peer"], "committed");
 }
+
+/// An invitation is older than the moment it is used: commits and new keys came in between, and the node that joins
+/// may still have the link of before.
+#[test]
+fn a_node_that_joins_by_an_older_code_brings_nothing_back() {
+    let Some(mut lab) = lab("pair-join-late") else { return };
+    lab.start_pair("", &web());
+    let text = |lab: &PairLab, node: usize| std::fs::read_to_string(lab.config_file(node)).unwrap();
+    let commit = |lab: &PairLab, name: &str| {
+        let more = service(name, "10.77.0.104:8088", "http", "health-check = { type = \"none\" }", FRONT);
+        let file = lab.place.write("more.toml", lab.config(0, "", &(web() + &more))).display().to_string();
+        assert_eq!(lab.json(0, &["commit", &file])["peer"], "committed", "{name}");
+        assert!((0..2).all(|node| text(lab, node).contains(&format!("\"{name}\""))), "{name}");
+    };
+    for loses_its_key in [true, false] {
+        if loses_its_key {
+            lab.nodes[1].take().unwrap().signal(Signal::KILL);
+            std::fs::remove_file(lab.folder(1).join("state/pair/key")).unwrap();
+            lab.start(1);
+        }
+        eventually("the link is there", Duration::from_secs(15), || {
+            lab.json(0, &["pair", "status"])["link"]["configuration"] == "same"
+        });
+        let code = lab.json(0, &["pair", "invite"])["code"].as_str().unwrap().to_owned();
+        commit(&lab, "one");
+        commit(&lab, "two");
+        if !loses_its_key {
+            assert_eq!(lab.cli(0, &["pair", "rotate-key"]).code, 0);
+            eventually("it has a new key", Duration::from_secs(5), || lab.log(0).contains("a new key"));
+        }
+        let joined = lab.cli(1, &["pair", "join", &code]);
+        assert_eq!(joined.code, 0, "{}{}", joined.out, joined.err);
+        assert!(text(&lab, 1).contains("\"two\""), "what was committed on both since stays");
+        commit(&lab, "three");
+        lab.await_role(1, "passive");
+        let keys = [0, 1].map(|node| std::fs::read(lab.folder(node).join("state/pair/key")).unwrap());
+        assert_eq!(keys[0], keys[1]);
+        let status = lab.json(1, &["pair", "status"]);
+        assert_eq!((&status["peer"]["heard"], &status["held"]), (&true.into(), &false.into()), "{status}");
+        assert_eq!(lab.role(0), "active");
+    }
+}

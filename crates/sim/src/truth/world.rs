@@ -35,10 +35,11 @@ const KEY: [u8; 32] = [42; 32];
 
 /// Seeds that broke a rule once. A takeover of which no beat was heard was not announced over: the first six. A node
 /// whose port heals first took the role: the seventh. The others were mistakes of this world: a role that went back to
-/// the fitter node was laid on a process that was replaced, and a node without the key was to vouch for the other.
-pub const FOUND: [u64; 13] = [
+/// the fitter node was laid on a process that was replaced, and a node without the key was to vouch for the other, and an
+/// attacker was blamed for five milliseconds.
+pub const FOUND: [u64; 14] = [
     37_021, 39_383, 61_866, 117_198, 161_114, 173_773, 182_917, 26_248, 52_584, 76_528, 113_424, 151_584,
-    253_886,
+    253_886, 525_176,
 ];
 
 #[derive(Clone, Debug)]
@@ -116,15 +117,24 @@ pub fn broken(seed: u64) -> Option<String> {
         Ok(world) => world,
         Err(broken) => return Some(format!("{} ms: {}", broken.at, broken.what)),
     };
-    // Every eighth world is healthy: there not a role may change at another time.
+    // Every eighth world is healthy: there no role may change otherwise. Times may differ by a beat: an introduction that
+    // is played back can only spare its true sender the way to the witness and back.
     if seed.is_multiple_of(8) {
         return match play(seed, false) {
-            Ok(calm) if calm.history == attacked.history => None,
+            Ok(calm) if is_alike(&calm.history, &attacked.history) => None,
             Ok(_) => Some("forged and replayed messages changed something".into()),
             Err(broken) => Some(format!("without an attacker, {} ms: {}", broken.at, broken.what)),
         };
     }
     None
+}
+
+fn is_alike(one: &[(Millis, usize, &str)], other: &[(Millis, usize, &str)]) -> bool {
+    let near =
+        |((at, node, role), (other_at, other_node, other_role)): (&(Millis, _, _), &(Millis, _, _))| {
+            at.abs_diff(*other_at) <= EVERY && (node, role) == (other_node, other_role)
+        };
+    one.len() == other.len() && one.iter().zip(other).all(near)
 }
 
 pub fn play_traced(seed: u64, attacked: bool, traced: bool) -> Result<World, Broken> {
