@@ -79,6 +79,7 @@ impl Node {
             promise_ms: 0,
             number: self.peer.next_number(),
             heard: self.heard,
+            takeovers: 0,
             heard_age_ms: 0,
             revision: 1,
         };
