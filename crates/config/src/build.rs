@@ -157,7 +157,7 @@ impl Builder<'_> {
                 buffer_memory: limits.size("buffer-memory", 256 << 20),
             },
             packet_path: layer4::packet_path(root),
-            addresses: layer4::addresses(root),
+            addresses: layer4::addresses(root, self.problems),
             node: node::node(root, self.problems),
             pair: pair::pair(root, &services, self.problems),
             alerts: alert::alerts(root, self.problems),

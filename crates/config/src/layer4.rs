@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evenkeel_model::{
     Addresses, Attach, FlowRate, FlowTimeouts, Layer4, Mode, PacketPath, Persistence, Pool, PortRange,
-    PortSet, RealServer, Scheduler, SynCookies, Tunnel, Vip, VirtualService,
+    PortSet, RealServer, Scheduler, SynCookies, Tunnel, Vip, VirtualService, shared_address,
 };
 use toml::de::DeTable;
 
@@ -294,9 +294,18 @@ pub fn packet_path(root: Section<'_>) -> PacketPath {
     }
 }
 
-pub fn addresses(root: Section<'_>) -> Addresses {
+pub fn addresses(root: Section<'_>, problems: &mut Vec<Problem>) -> Addresses {
     let empty = DeTable::new();
     let table = Section { table: root.section("network").map_or(&empty, |s| s.table), ..root };
+    for item in table.list("floating-ips") {
+        let address = item.get_ref().as_str().and_then(network).map(|(address, _)| address);
+        if let Some((address, what)) = address.and_then(|a| Some((a, shared_address(a)?))) {
+            problems.push(Problem::new(
+                item.span(),
+                format!("{address} is {what}: no machine has it for itself"),
+            ));
+        }
+    }
     Addresses {
         own_vips: table.value("own-vips").map(|_| table.flag("own-vips")),
         remove_at_stop: table.text("at-stop") == Some("remove"),

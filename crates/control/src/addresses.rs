@@ -99,6 +99,15 @@ fn place_of(
     foreign: &[OwnAddress],
 ) -> Result<Option<GuardedAddress>, String> {
     let way = seen.ways.get(&want.address).copied();
+    if let Some(network) = foreign.iter().find(|o| is_end_of(o, want.address)) {
+        return Err(format!(
+            "{} is the first or last address of {}/{} on {}: all machines there take it as everybody's; take another address of that network",
+            want.address,
+            network.address,
+            network.prefix,
+            name_of(&seen.interfaces, network.interface)
+        ));
+    }
     match spot(want.address, foreign, way) {
         Spot::Own(_) => Ok(None),
         Spot::Near(interface) => Ok(Some((interface, want.address, want.prefix))),
@@ -106,6 +115,15 @@ fn place_of(
         Spot::Routed(_) | Spot::Nowhere if want.optional => Ok(None),
         Spot::Routed(_) | Spot::Nowhere => Err(nowhere(want, seen)),
     }
+}
+
+/// Whether an address is the network's own or its broadcast address.
+fn is_end_of(own: &OwnAddress, address: IpAddr) -> bool {
+    let (IpAddr::V4(a), true) = (address, own.prefix < 31 && crate::neighbours::is_near(own, address)) else {
+        return false;
+    };
+    let hosts = u32::MAX >> own.prefix;
+    [0, hosts].contains(&(u32::from(a) & hosts)) && own.address != address
 }
 
 fn nowhere(want: &Want, seen: &NetworkSeen) -> String {
@@ -165,7 +183,12 @@ pub fn foresee(old: &Snapshot, new: &Snapshot) -> Result<Vec<api::PlanStep>, (Ip
     let fresh: Vec<&Want> = after.iter().filter(|w| !known.contains(&w.address)).collect();
     let stay = addresses_of(&after);
     let gone: Vec<&Want> = before.iter().filter(|w| !stay.contains(&w.address)).collect();
-    if fresh.is_empty() && gone.is_empty() {
+    let left_out = vips_of_others(new);
+    let changed: Vec<(&Want, &Want)> = after
+        .iter()
+        .filter_map(|w| Some((before.iter().find(|b| b.address == w.address && b.prefix != w.prefix)?, w)))
+        .collect();
+    if fresh.is_empty() && gone.is_empty() && changed.is_empty() && left_out.is_empty() {
         return Ok(Vec::new());
     }
     let all = known.union(&stay).copied().collect();
@@ -175,8 +198,18 @@ pub fn foresee(old: &Snapshot, new: &Snapshot) -> Result<Vec<api::PlanStep>, (Ip
     };
     let ours: BTreeSet<GuardedAddress> =
         seen.own.iter().filter(|o| o.ours).map(|o| (o.interface, o.address, o.prefix)).collect();
+    if let Some(address) = left_out.into_iter().find(|a| seen.own.iter().all(|o| o.address != *a)) {
+        let why = "is on no interface of this machine, and own-vips = false in [network] leaves it to others to put it there: do that first, or take that key away";
+        return Err((address, format!("{address} {why}")));
+    }
     let foreign = foreign(&seen.own, &ours);
     let mut steps = Vec::new();
+    for (was, want) in changed {
+        let Some(there) = seen.own.iter().find(|o| o.address == want.address && o.ours) else { continue };
+        let name = name_of(&seen.interfaces, there.interface);
+        let detail = format!("becomes /{} on {name}", want.prefix);
+        steps.push(step("change", format!("address {}/{}", was.address, was.prefix), detail));
+    }
     for want in fresh {
         let place = place_of(want, &seen, &foreign).map_err(|why| (want.address, why))?;
         let Some((interface, address, prefix)) = place else { continue };
@@ -198,6 +231,17 @@ pub fn foresee(old: &Snapshot, new: &Snapshot) -> Result<Vec<api::PlanStep>, (Ip
         steps.push(step("remove", format!("address {}/{}", there.address, there.prefix), detail));
     }
     Ok(steps)
+}
+
+/// VIPs that programs listen on and that others put on this machine.
+fn vips_of_others(new: &Snapshot) -> BTreeSet<IpAddr> {
+    if new.addresses.own_vips != Some(false) || new.pair.is_some() || binds_elsewhere() {
+        return BTreeSet::new();
+    }
+    let placed = addresses_of(&wanted(new));
+    let listening = new.services.iter().filter(|s| !s.mode.is_layer4());
+    let vips = listening.flat_map(|s| s.vips.iter().map(|v| v.address));
+    vips.filter(|a| !a.is_unspecified() && !a.is_loopback() && !placed.contains(a)).collect()
 }
 
 /// What a plan asks the network before it promises an address.

@@ -15,6 +15,18 @@ pub enum AddressError {
     Port(String),
     #[error("the range {0}-{1} ends before it starts")]
     Backwards(u16, u16),
+    #[error("{0} is {1}: clients cannot connect to it on one machine")]
+    Shared(IpAddr, &'static str),
+}
+
+/// What an address is that no machine has for itself.
+pub fn shared_address(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(a) if a.is_broadcast() => Some("the broadcast address of every network"),
+        IpAddr::V6(a) if a.is_unicast_link_local() => Some("a link-local address, which each link has anew"),
+        _ if address.is_multicast() => Some("a multicast address"),
+        _ => None,
+    }
 }
 
 /// An inclusive range of ports, never holding port 0.
@@ -113,7 +125,10 @@ pub struct Vip {
 impl Vip {
     pub fn parse(text: &str) -> Result<Vip, AddressError> {
         let (address, ports) = split_host(text)?;
-        Ok(Vip { address, ports: PortSet::parse(ports)? })
+        match shared_address(address) {
+            Some(what) => Err(AddressError::Shared(address, what)),
+            None => Ok(Vip { address, ports: PortSet::parse(ports)? }),
+        }
     }
 
     /// The VIPs of one text: `*:PORTS` is all addresses, of IPv4 and of IPv6.

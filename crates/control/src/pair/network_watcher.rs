@@ -142,12 +142,16 @@ pub fn snapshot(network: &mut Network, wanted: &BTreeSet<IpAddr>) -> std::io::Re
     let mut ways = BTreeMap::new();
     // With thousands of VIPs only the others say where networks are.
     let homes: Vec<&OwnAddress> = own.iter().filter(|o| !wanted.contains(&o.address)).collect();
-    for address in wanted {
-        if !homes.iter().any(|o| is_near(o, *address))
-            && let Ok(way) = network.way_to(*address)
-        {
-            ways.insert(*address, way.interface);
-        }
+    let loopback = |index: u32| interfaces.iter().any(|i| i.index == index && i.loopback);
+    for address in wanted.iter().filter(|a| !homes.iter().any(|o| is_near(o, **a))) {
+        // The way to one that is here already is this machine itself.
+        let here = own.iter().find(|o| o.address == *address && !loopback(o.interface));
+        let way = here.map(|o| o.interface).or_else(|| Some(network.way_to(*address).ok()?.interface));
+        let out = way.filter(|index| !loopback(*index)).or_else(|| {
+            let gateways = network.default_gateways().unwrap_or_default();
+            gateways.iter().find(|(_, gateway)| gateway.is_ipv4() == address.is_ipv4()).map(|g| g.0)
+        });
+        ways.extend(out.map(|index| (*address, index)));
     }
     Ok(NetworkSnapshot { at, interfaces, own, ways })
 }

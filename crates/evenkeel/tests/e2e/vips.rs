@@ -60,7 +60,21 @@ fn a_vip_that_nobody_had_is_placed_and_goes_with_its_service() {
             refused.err
         );
     }
-    // One that another machine answers for is not taken from it.
+    // Nobody has these for himself; the last one only here, since .255 is the end of e0's network.
+    for vip in ["224.0.0.5", "255.255.255.255", "[ff02::5]", "[fe80::5]", "10.77.0.255", "10.77.0.0"] {
+        for verb in ["plan", "commit"] {
+            let refused = lab.try_commit(verb, "", &web(&["10.77.0.50:80", &format!("{vip}:80")]));
+            assert_ne!(refused.code, 0, "{verb} of {vip}: {}", refused.out);
+            assert!(refused.err.contains(vip.trim_matches(['[', ']'])), "{}", refused.err);
+        }
+    }
+    for verb in ["plan", "commit"] {
+        let refused = lab.try_commit(verb, "[network]\nown-vips = false\n", &web(&["10.77.0.61:80"]));
+        assert!(refused.code != 0 && refused.err.contains("own-vips = false"), "{verb}: {refused:?}");
+    }
+    // One that another machine answers for is not taken from it, which a plan says, too.
+    let planned = lab.try_commit("plan", "", &web(&["10.77.0.50:80", "10.77.0.12:80"]));
+    assert!(planned.code != 0 && planned.err.contains("10.77.0.12 is in use"), "{planned:?}");
     let taken = lab.try_commit("commit", "", &web(&["10.77.0.50:80", "10.77.0.12:80", "[fd77::12]:80"]));
     assert!(taken.code != 0 && taken.err.contains("10.77.0.12 is in use"), "{taken:?}");
     assert!(!lab.has("10.77.0.12/32") && !lab.has("fd77::12/128"));
