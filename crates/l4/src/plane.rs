@@ -329,11 +329,12 @@ impl Plane {
         for spec in &wanted {
             self.write_service(spec)?;
         }
-        self.services = wanted.into_iter().map(|s| (s.name.clone(), s)).collect();
+        let wanted = wanted.into_iter().map(|s| (s.name.clone(), s)).collect();
+        let before = std::mem::replace(&mut self.services, wanted);
         self.set_marks()?;
         self.write_vips()?;
         for name in gone {
-            self.remove_service(&name)?;
+            self.remove_service(&name, before.get(&name))?;
         }
         self.save();
         self.rename();
@@ -634,12 +635,17 @@ impl Plane {
         Ok(())
     }
 
-    /// A service that is gone: its VIPs are no longer answered for, its flows end.
-    fn remove_service(&mut self, name: &str) -> Result<(), PlaneError> {
-        let notes = self.book.destinations.iter();
-        let own: Vec<u32> = notes.filter(|(_, n)| n.service == name).map(|(number, _)| *number).collect();
-        for number in own {
-            self.retire(number, RESETS_EXISTING)?;
+    /// A service that is gone: its VIPs are no longer answered for. Its flows finish, but for those of servers that keep
+    /// none when they are removed, as when a single server goes.
+    fn remove_service(&mut self, name: &str, before: Option<&ServiceSpec>) -> Result<(), PlaneError> {
+        let keeps = |server: &str| {
+            let spec = before.and_then(|spec| spec.servers.iter().find(|s| s.name == server));
+            spec.is_none_or(|server| server.keep_when_removed && server.takes.existing)
+        };
+        let notes = self.book.destinations.iter().filter(|(_, n)| n.service == name && !n.leaving);
+        let own: Vec<(u32, bool)> = notes.map(|(number, n)| (*number, keeps(&n.name))).collect();
+        for (number, keeps) in own {
+            self.retire(number, if keeps { TAKES_EXISTING } else { RESETS_EXISTING })?;
         }
         if let Some(note) = self.book.services.remove(name) {
             self.unsaved = true;

@@ -242,6 +242,29 @@ fn one_persistence_entry_for_all_ports_and_addresses() {
     assert_ne!(b.server(at(0, 2), SYN), Some(drained), "forgotten");
 }
 
+/// Of a service that is taken away or named otherwise, established connections finish; of a server that keeps none when
+/// it is removed, they end.
+#[test]
+fn flows_outlive_their_service() {
+    let Some((mut b, mut spec)) = sized(1_024, 2, |s| s.pick = Pick::First) else { return };
+    let mut other = spec.clone();
+    (other.name, other.vips) =
+        ("other".into(), super::service("x", &["10.7.0.9:80"], Forwarding::Dr, &[]).vips);
+    b.plane.set_services(vec![spec.clone(), other.clone()]).unwrap();
+    assert_eq!(b.server(client(1), SYN), Some(0));
+    assert_eq!(b.server(client(1), ACK), Some(0));
+    b.plane.set_services(vec![other.clone()]).unwrap();
+    assert_eq!(b.server(client(1), ACK), Some(0), "it finishes");
+    assert_eq!(b.server(client(2), SYN), None, "and nobody new comes");
+    // Under another name.
+    spec.name = "renamed".into();
+    spec.servers[0].keep_when_removed = false;
+    b.plane.set_services(vec![spec.clone(), other.clone()]).unwrap();
+    assert_eq!((b.server(client(1), ACK), b.server(client(3), SYN)), (Some(0), Some(0)));
+    b.plane.set_services(vec![other]).unwrap();
+    assert_eq!((b.server(client(1), ACK), b.server(client(3), ACK)), (Some(0), None));
+}
+
 /// A backup serves while it must. Its clients go back as soon as another server can take them, and what they began
 /// goes on where it is.
 #[test]
