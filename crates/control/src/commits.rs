@@ -8,6 +8,7 @@ use evenkeel_agree::agreement::{
 };
 use evenkeel_agree::past::{Head, Lineage, Past};
 use evenkeel_api as api;
+use evenkeel_model::Snapshot;
 use tracing::{info, warn};
 
 use super::control::{Control, monotonic_ms, wall_ms};
@@ -165,9 +166,13 @@ impl Control {
     // Commits
 
     /// What the other node would do at a commit now; nothing where there is none.
-    pub fn peer_would(&self) -> Option<String> {
+    pub fn peer_would(&self, new: &Snapshot) -> Option<String> {
         self.pair().filter(|p| p.settings().peer.is_some())?;
         let words = match (self.link_up().is_some(), self.relation()) {
+            _ if new.pair.is_none() && self.is_active_node() => {
+                "this node leaves the pair: refused while the other node is there, which would take the addresses, too (`evenkeel pair switch-over` first)"
+            }
+            _ if new.pair.is_none() => "this node leaves the pair, and the other one goes on as it is",
             (true, Relation::Same) => "the other node commits it too, or neither does",
             (true, Relation::Differs) => "the other node keeps its own configuration: it differs",
             (true, Relation::Behind) => "the other node is ahead of this one, and does not take it",

@@ -256,7 +256,7 @@ impl Control {
         Ok(api::Plan {
             from: self.revision(),
             steps,
-            peer: self.peer_would(),
+            peer: self.peer_would(new),
             notes,
             warnings: self.warnings_of(new),
         })

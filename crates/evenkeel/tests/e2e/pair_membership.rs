@@ -63,6 +63,11 @@ fn a_node_leaves_where_no_address_is_had_twice() {
         let file = lab.place.write("alone.toml", alone(lab, node, &shared)).display().to_string();
         lab.cli(node, &["commit", &file])
     };
+    for (node, says) in [(0, "refused while"), (1, "goes on as it is")] {
+        let file = lab.place.write("alone.toml", alone(&lab, node, &shared)).display().to_string();
+        let planned = lab.cli(node, &["plan", &file]);
+        assert!(planned.out.contains(says), "{planned:?}");
+    }
     let refused = leave(&lab, 0);
     assert!(refused.code != 0 && refused.err.contains("switch-over"), "{refused:?}");
     lab.await_role(0, "active");
