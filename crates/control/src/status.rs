@@ -61,7 +61,7 @@ impl Control {
             };
             (self.engine().close(which), self.engine().workers())
         });
-        Ok(Ending { sessions, flows, which })
+        Ok(Ending { sessions, flows, which, passive: !self.is_active_node() })
     }
 
     /// Whether a service is of layer 4; refused where there is none, or no such server of it.
@@ -346,6 +346,10 @@ impl Control {
 
     pub fn clear_persistence(&self, name: &str, key: Option<&str>) -> Result<api::Cleared, Refused> {
         if let Some(plane) = self.keeps_in_kernel(name) {
+            if !self.is_active_node() {
+                let why = "this node is passive, and clients of layer 4 are remembered by the active one: clear them there";
+                return Err(Refused::new(FailureKind::Failed, why.to_owned()));
+            }
             let invalid =
                 |_| Refused::new(FailureKind::Invalid, format!("{:?} is not an address", key.unwrap_or("")));
             let client = key.map(str::parse).transpose().map_err(invalid)?;
@@ -498,6 +502,8 @@ pub struct Ending {
     sessions: Option<(Receiver<usize>, usize)>,
     flows: Option<FlowReader>,
     which: api::Closing,
+    /// The other node of the pair has the clients.
+    passive: bool,
 }
 
 impl Ending {
@@ -514,6 +520,10 @@ impl Ending {
         };
         let cut = self.flows.map_or(Ok(0), |flows| flows.close(fits));
         let cut = cut.map_err(|e| Refused::new(FailureKind::Failed, e.to_string()))?;
+        if self.passive && sessions + cut == 0 {
+            let why = "no connection of them is here: this node is passive, and the active one has its own; close them there";
+            return Err(Refused::new(FailureKind::Failed, why.to_owned()));
+        }
         Ok(api::Closed { closed: sessions + cut, at_next_packet: cut })
     }
 }

@@ -409,6 +409,13 @@ fn escape(text: &str) -> String {
     })
 }
 
+/// Whether the connections of a service are those of the other node: layer 4 is known to both.
+fn has_them_elsewhere(client: &Client<'_>, service: &str) -> Result<bool, Failure> {
+    let status: api::Status = client.get("/api/v1/status")?;
+    let proxied = |s: &api::Service| s.name == service && ["http", "tcp"].contains(&s.mode.as_str());
+    Ok(status.node.role == "passive" && status.virtual_services.iter().any(proxied))
+}
+
 pub fn change_state(common: &Common, arguments: &StateArguments, state: &str) -> Outcome {
     let ServerName { service, server } = &arguments.server;
     let change = api::ServerChange { admin_state: Some(state.into()), weight: None };
@@ -417,6 +424,13 @@ pub fn change_state(common: &Common, arguments: &StateArguments, state: &str) ->
     let mut now: api::RealServer = client.post(&path, &change)?;
     let started = Instant::now();
     let waits = arguments.wait && state != "online";
+    let elsewhere = has_them_elsewhere(&client, service)?;
+    if elsewhere && waits {
+        let why = format!(
+            "{service}/{server} is {state} on both nodes, but this one is passive, and the active node has the connections: wait for their end there, by the same command"
+        );
+        return Err(Failure::new(Exit::Failed, why));
+    }
     while waits && now.current_connections > 0 {
         if started.elapsed() >= arguments.timeout {
             let left = counted(now.current_connections, "connection", "connections");
@@ -437,6 +451,7 @@ pub fn change_state(common: &Common, arguments: &StateArguments, state: &str) ->
         return print_json(&now);
     }
     let left = match now.current_connections {
+        0 if elsewhere => "and the active node has its connections".to_owned(),
         0 => "no connections".to_owned(),
         n => counted(n, "connection", "connections"),
     };

@@ -79,3 +79,35 @@ fn a_node_leaves_where_no_address_is_had_twice() {
     eventually("the other one leaves, too", Duration::from_secs(5), || leave(&lab, 0).code == 0);
     assert!(lab.has(0, "10.77.0.100"), "{}", lab.log(0));
 }
+
+/// What only the active node can know or do is not answered with "none" by the passive one.
+#[test]
+fn the_passive_node_says_what_is_the_active_nodes() {
+    let Some(mut lab) = lab("pair-elsewhere") else { return };
+    let nat = "persistence = { type = \"source\" }\nhealth-check = { type = \"none\" }";
+    let shared = [
+        service("web", "10.77.0.100:80", "http", CHECK, FRONT),
+        service(
+            "nat",
+            "10.77.0.101:80",
+            "snat",
+            &format!("{nat}\nsource-addresses = [\"10.77.0.150\"]"),
+            FRONT,
+        ),
+        "[network]\nfloating-ips = [\"10.77.0.150/24\"]\n".to_owned(),
+    ];
+    lab.start_pair("", &shared.concat());
+    for (verb, says) in [
+        (&["drain", "web/s1", "--wait"][..], "wait for their end there"),
+        (&["close", "web"], "close them there"),
+        (&["close", "nat"], "close them there"),
+        (&["persistence", "clear", "nat"], "clear them there"),
+    ] {
+        let refused = lab.cli(1, verb);
+        assert!(refused.code != 0 && refused.err.contains(says), "{verb:?}: {refused:?}");
+    }
+    let halted = lab.cli(1, &["halt", "web/s1"]);
+    assert!(halted.code == 0 && halted.out.contains("the active node has"), "{halted:?}");
+    assert!(lab.cli(0, &["drain", "web/s2", "--wait"]).code == 0);
+    assert!(lab.cli(0, &["close", "web"]).code == 0);
+}
