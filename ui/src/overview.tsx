@@ -5,7 +5,7 @@ import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { get, may, post, remove, type Edit, type Schemas, type Server, type Service } from "./api";
 import { head, second, services, type LiveService } from "./live";
 import { Spark } from "./spark";
-import { ago, bits, closed, go, Link, number, Review, say, tried } from "./parts";
+import { ago, bits, closed, count, go, Link, noun, number, Review, say, tried } from "./parts";
 
 const open = signal<Set<string>>(new Set());
 const filter = signal("");
@@ -70,7 +70,7 @@ export function Overview() {
       <header class="page">
         <h1>Virtual services</h1>
         <Counts />
-        {head.value && <p class="counts">{number(head.value.connections)} connections now</p>}
+        {head.value && <p class="counts">{count(head.value.connections, "connection", "connections")} now</p>}
         {may("configure") && <Link to="/wizard">New service</Link>}
       </header>
       <Troubles />
@@ -108,7 +108,7 @@ export function reason(service: Service): string {
   const said = down.slice(0, 3).map((s) => `${s.name}: ${s.check.detail || "not checked yet"}`).join("; ");
   const more = down.length > 3 ? ` and ${down.length - 3} more` : "";
   if (service.state === "down") return down.length > 0 ? `no real server can serve; ${said}${more}` : "no real server can serve: all of them are drained or halted";
-  return `${down.length} of ${service["real-servers"].length} real servers ${down.length === 1 ? "is" : "are"} down; ${said}${more}`;
+  return `${down.length} of ${service["real-servers"].length} ${noun(service["real-servers"].length, "real server", "real servers")} ${noun(down.length, "is", "are")} down; ${said}${more}`;
 }
 
 const MOST_TROUBLES = 8;
@@ -190,7 +190,7 @@ const Row = memo(function Row({ one, own, moved }: { one: Signal<LiveService>; o
         <Lamp of={look} />
         <span class="vips">{service.vip.join(", ")}</span>
         <span class="figure"><b>{up}</b>/{service["real-servers"].length} <small>servers</small></span>
-        <span class="figure"><b>{number(service["current-connections"])}</b> <small>connections now</small></span>
+        <span class="figure"><b>{number(service["current-connections"])}</b> <small>{noun(service["current-connections"], "connection", "connections")} now</small></span>
         <span class="figure"><b>{number(service.mode === "http" ? rates.requests : rates.connections)}</b> <small>{service.mode === "http" ? "requests/s" : "new/s"}</small></span>
         <span class="figure wide"><b>{bits(rates.out)}</b> <small>out</small></span>
         <span class="figure wide">{seen && service.mode !== "pool" && <Spark service={service.name} value={service.mode === "http" ? "requests" : "new"} />}</span>

@@ -41,10 +41,15 @@ export const bits = (bytesPerSecond: number): string => number(bytesPerSecond * 
 
 export const time = (ms: number): string => new Date(ms).toLocaleString();
 
+/** A count with its noun; for numbers of figures only the noun, see `noun`. */
+export const count = (of: number, one: string, many: string): string => `${number(of)} ${noun(of, one, many)}`;
+
+export const noun = (of: number, one: string, many: string): string => (of === 1 ? one : many);
+
 /** What was closed, and what becomes of connections of layer 4. */
 export function closed(done: Schemas["Closed"]): string {
   const later = done["at-next-packet"] ?? 0;
-  const what = `${done.closed} ${done.closed === 1 ? "connection" : "connections"} closed`;
+  const what = `${count(done.closed, "connection", "connections")} closed`;
   return later > 0 ? `${what}, ${later === done.closed ? "" : `${later} of them `}by a reset at the next packet of either side` : what;
 }
 

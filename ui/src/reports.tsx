@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { get, list, may, post, putText, remove, type Happening, type Schemas } from "./api";
 import { happenings, services } from "./live";
 import { colour, Lamp, serverColour } from "./overview";
-import { ago, bytes, closed, csv, Link, number, place, say, time, tried, useAsk, why } from "./parts";
+import { ago, bytes, closed, count, csv, Link, number, place, say, time, tried, useAsk, why } from "./parts";
 
 const REPORTS = [["status", "Status"], ["connections", "Connections"], ["persistence", "Persistence"], ["explain", "Explain"], ["certificates", "Certificates"], ["doctor", "Doctor"], ["events", "Events"]] as const;
 
@@ -65,7 +65,10 @@ function Connections({ service }: { service: string }) {
   const query = new URLSearchParams({ limit: "1000" });
   Object.entries(filter).forEach(([key, value]) => value && query.set(key, value));
   const { value, error, again } = useAsk<Schemas["Connection"][]>(() => get(`/api/v1/connections?${query}`), [query.toString()], 3000);
-  const clients = new Set(value?.map((c) => c.client.replace(/:\d+$/, ""))).size;
+  // Streams are no connections of their own; entries of layer 4 that are closed or cut are none any more.
+  const open = value?.filter((c) => c.state !== "closed" && c.state !== "cut") ?? [];
+  const connections = new Set(open.map((c, i) => c.http2 ?? `row ${i}`)).size;
+  const clients = new Set(open.map((c) => c.client.replace(/:\d+$/, ""))).size;
   const close = (which: Record<string, string>) => tried(async () => {
     const query = new URLSearchParams(Object.entries(which).filter(([, value]) => value));
     say(closed(await remove<Schemas["Closed"]>(`/api/v1/connections?${query}`)));
@@ -84,7 +87,7 @@ function Connections({ service }: { service: string }) {
         {may("operate") && narrowed && <button type="button" class="plain" onClick={() => close({ service: filter.service, server: filter.server, client: filter.client })}>Close these</button>}
       </div>
       {error && <p class="bad" role="alert">{error}</p>}
-      <p>{value ? `${value.length === 1000 ? "the first 1000" : value.length} connections of ${clients} ${clients === 1 ? "client" : "clients"}` : "…"}</p>
+      <p>{value ? `${value.length === 1000 ? "of the first 1000 entries: " : ""}${count(connections, "connection", "connections")} of ${count(clients, "client", "clients")}` : "…"}</p>
       <div class="scroll" tabIndex={0} role="region" aria-label="Connections">
         <table class="dense">
           <thead><tr><th>Client</th><th>VIP</th><th>Service</th><th>Real server</th><th>State</th><th class="n">Age</th><th class="n">Requests</th><th class="n">In</th><th class="n">Out</th>{may("operate") && <th>Do</th>}</tr></thead>
@@ -114,7 +117,7 @@ function Persistence() {
       {error && <p role="status">{error}</p>}
       {!error && value && (
         <>
-          <p>{value.total} entries</p>
+          <p>{count(value.total, "entry", "entries")}</p>
           <table class="dense">
             <thead><tr><th>Key</th><th>Real server</th><th class="n">Ends in</th><th></th></tr></thead>
             <tbody>{value.items.map((e) => <tr key={e.key}><td>{e.key}</td><td>{e["real-server"] ?? "—"}</td><td class="n">{ago(e["expires-in-ms"])}</td><td>{may("operate") && <button type="button" class="plain" onClick={() => clear(e.key)}>Forget</button>}</td></tr>)}</tbody>

@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { get, may, post, remove, type Server, type Service } from "./api";
 import { Lamp, serverColour, show } from "./overview";
 import { second, services } from "./live";
-import { Dialog, number, say, time, tried, useAsk } from "./parts";
+import { count, Dialog, noun, number, say, time, tried, useAsk } from "./parts";
 
 const filter = signal("");
 
@@ -58,9 +58,9 @@ async function everywhere(machine: Machine, state: string): Promise<void> {
   const asked = await Promise.allSettled(machine.places.map(({ service, server }) =>
     post(`/api/v1/servers/${encodeURIComponent(service.name)}/${encodeURIComponent(server.name)}`, { "admin-state": state })));
   const refused = asked.flatMap((one, at) => one.status === "rejected" ? [`${machine.places[at].service.name}: ${one.reason.message}`] : []);
-  const count = machine.places.length;
-  if (refused.length === 0) return say(`${machine.host} is ${state} in ${count} ${count === 1 ? "service" : "services"}`);
-  say(`${machine.host} is ${state} in ${count - refused.length} of ${count} services; ${refused.join("; ")}`, true);
+  const services = machine.places.length;
+  if (refused.length === 0) return say(`${machine.host} is ${state} in ${count(services, "service", "services")}`);
+  say(`${machine.host} is ${state} in ${services - refused.length} of ${count(services, "service", "services")}; ${refused.join("; ")}`, true);
 }
 
 export function Servers() {
@@ -147,7 +147,7 @@ function MachineRow({ machine }: { machine: Machine }) {
   return (
     <li class={lamp.colour} data-machine={host}>
       <div class="machine">
-        <p><strong>{host}</strong> <Lamp of={lamp} /> <b>{number(left)}</b> <small>connections now</small>{sum("connect-errors") + sum("response-errors") > 0 && <> <b class="bad">{number(sum("connect-errors") + sum("response-errors"))}</b> <small>errors</small></>}
+        <p><strong>{host}</strong> <Lamp of={lamp} /> <b>{number(left)}</b> <small>{noun(left, "connection", "connections")} now</small>{sum("connect-errors") + sum("response-errors") > 0 && <> <b class="bad">{number(sum("connect-errors") + sum("response-errors"))}</b> <small>errors</small></>}
           {away && left === 0 && <span class="safe"> no connection left: safe to reboot</span>}
         </p>
         {may("operate") && (
@@ -162,7 +162,7 @@ function MachineRow({ machine }: { machine: Machine }) {
         <ul class="places" aria-label={`Services of ${host}`}>
           {places.map(({ service, server }) => (
             <li key={`${service.name}/${server.name}`}>
-              <button type="button" class="plain" onClick={() => show(service.name)}>{service.name}/{server.name}</button> <Lamp of={serverColour(server)} /> <small>{server.address}, weight {server.weight}, {number(server["current-connections"])} connections{server.state === "down" && `: ${server.check.detail}`}</small>
+              <button type="button" class="plain" onClick={() => show(service.name)}>{service.name}/{server.name}</button> <Lamp of={serverColour(server)} /> <small>{server.address}, weight {server.weight}, {count(server["current-connections"], "connection", "connections")}{server.state === "down" && `: ${server.check.detail}`}</small>
             </li>
           ))}
         </ul>

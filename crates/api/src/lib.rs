@@ -463,6 +463,10 @@ pub struct Connection {
     pub vip: String,
     pub service: String,
     pub real_server: Option<String>,
+    /// An HTTP/2 connection and its streams, which are listed each, have one number and count as one connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http2: Option<u64>,
+    /// What `closed` and `cut` say of a connection of layer 4: it counts as open no more.
     pub state: String,
     pub age_ms: u64,
     pub requests: u32,

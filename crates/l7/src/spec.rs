@@ -161,6 +161,8 @@ pub struct ConnectionInfo {
     pub vip: SocketAddr,
     pub service: String,
     pub server: Option<String>,
+    /// The number, in its loop, of the HTTP/2 connection that this is, or is a stream of.
+    pub http2: Option<u32>,
     /// `idle`, `reading`, `queued`, `connecting`, `waiting`, `answering`, `relaying`.
     pub state: &'static str,
     pub age_ms: u64,

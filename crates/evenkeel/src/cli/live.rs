@@ -343,9 +343,24 @@ pub fn connections(common: &Common, filter: &api::ConnectionFilter) -> Outcome {
             bytes(c.bytes_out),
         ]);
     }
-    let clients: BTreeSet<&str> = all.iter().map(|c| host_part(&c.client)).collect();
+    say(&format!("{table}\n{}", sum_of(&all)))
+}
+
+/// Tells how many connections a list has. Streams are no connections of their own, and entries of layer 4 that
+/// are closed or cut are none any more.
+pub(super) fn sum_of(all: &[api::Connection]) -> String {
+    let (open, over): (Vec<_>, Vec<_>) =
+        all.iter().partition(|c| !matches!(c.state.as_str(), "closed" | "cut"));
+    let clients: BTreeSet<&str> = open.iter().map(|c| host_part(&c.client)).collect();
     let clients = counted(clients.len() as u64, "client", "clients");
-    say(&format!("{table}\n{} of {clients}", counted(all.len() as u64, "connection", "connections")))
+    let of_http2: BTreeSet<u64> = open.iter().filter_map(|c| c.http2).collect();
+    let alone = open.iter().filter(|c| c.http2.is_none()).count();
+    let connections = counted((alone + of_http2.len()) as u64, "connection", "connections");
+    match over.len() {
+        0 => format!("{connections} of {clients}"),
+        1 => format!("{connections} of {clients}; 1 more that has ended"),
+        over => format!("{connections} of {clients}; {over} more that have ended"),
+    }
 }
 
 /// Without the port.
@@ -552,5 +567,27 @@ pub fn explain(common: &Common, question: api::Question, config: Option<&Path>) 
     match &answer.real_server {
         Some(server) => say(&format!("=> {server}")),
         None => say("=> no real server"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_and_ended_entries_are_no_connections() {
+        let row = |client: &str, http2: Option<u64>, state: &str| {
+            let fields = serde_json::json!({
+                "client": client, "vip": "192.0.2.1:80", "service": "s", "state": state, "http2": http2,
+                "age-ms": 1, "requests": 1, "bytes-in": 1, "bytes-out": 1,
+            });
+            serde_json::from_value::<api::Connection>(fields).unwrap()
+        };
+        let one = [row("10.0.0.1:1", Some(7), "relaying"), row("10.0.0.1:1", Some(7), "waiting")];
+        assert_eq!(sum_of(&one), "1 connection of 1 client");
+        // The connection itself was not asked for.
+        assert_eq!(sum_of(&one[1..]), "1 connection of 1 client");
+        let all = [&one[..], &[row("10.0.0.2:1", None, "closed"), row("10.0.0.3:1", None, "idle")]].concat();
+        assert_eq!(sum_of(&all), "2 connections of 2 clients; 1 more that has ended");
     }
 }

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use evenkeel_testbed::{Connection, Place, Scripted, command, eventually, get};
+use evenkeel_testbed::{Connection, Evenkeel, Place, Scripted, command, eventually, get};
 
 use crate::{service, start};
 
@@ -17,6 +17,40 @@ fn echo(place: &Place, port: u16) -> Scripted {
             let _ = stream.write_all(&buffer[..count]);
         }
     })
+}
+
+/// An upload over HTTP/2, and one over HTTP/1: what lists and closes connections counts each once, and tells
+/// what has passed while it still does.
+fn one_connection_of_http2_is_one(place: &Place, evenkeel: &Evenkeel) {
+    let _silent = Scripted::start(place.at(9004), |mut stream| {
+        let mut buffer = [0; 4096];
+        while let Ok(1..) = stream.read(&mut buffer) {}
+    });
+    let silent =
+        service("web", "http", place.at(8080), &[place.at(9004)], "health-check = { type = \"none\" }");
+    evenkeel.commit(place, &silent);
+    let mut upload = Connection::open(place.at(8080));
+    upload.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n");
+    upload.send(&"x".repeat(20_000));
+    // The preface, settings, and a head (`POST / http a`, HPACK without tables) whose body goes on.
+    let head = b"\x83\x84\x86\x01\x01a";
+    let frame = |kind: u8, flags: u8, stream: u8, body: &[u8]| {
+        let length = body.len() as u32;
+        [&length.to_be_bytes()[1..], &[kind, flags, 0, 0, 0, stream], body].concat()
+    };
+    let mut stream = std::net::TcpStream::connect(place.at(8080)).unwrap();
+    let data = vec![b'x'; 10_000];
+    let parts = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, b""), frame(1, 4, 1, head)];
+    stream.write_all(&[parts.concat(), frame(0, 0, 1, &data)].concat()).unwrap();
+    eventually("both uploads are told as they pass", LONG, || {
+        let all = evenkeel.json(&["connections", "--service", "web"]);
+        let all = all.as_array().unwrap();
+        all.len() == 3 && all.iter().all(|c| c["bytes-in"].as_u64() >= Some(10_000))
+    });
+    let told = evenkeel.ok(&["connections"]);
+    assert!(told.contains("2 connections of 1 client"), "{told}");
+    let closed = evenkeel.ok(&["close", "web"]);
+    assert!(closed.contains("2 connections closed"), "{closed}");
 }
 
 #[test]
@@ -69,6 +103,7 @@ fn connections_of_a_server_a_client_and_a_service_are_closed() {
     });
     assert!(evenkeel.ok(&["close", "web"]).contains("1 connection closed"));
     assert!(idle.is_closed());
+    one_connection_of_http2_is_one(&place, &evenkeel);
     // What the program said of itself is kept; response times are told by real server.
     get(place.at(8080), "/");
     let socket = evenkeel.socket().display().to_string();

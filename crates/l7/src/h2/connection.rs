@@ -140,9 +140,8 @@ pub async fn serve(
         connection.start_sessions(&mut client, session);
         connection.mux.produce(worker.reactor.now_ms());
         connection.mux.wake_sessions();
-        connection.write(&client.link);
-        session.bytes_in.set(client.bytes_in);
-        session.bytes_out.set(client.bytes_out);
+        client.bytes_out += connection.write(&client.link);
+        session.passed(&client);
         if connection.gone {
             return connection.mux.abandon();
         }
@@ -252,11 +251,12 @@ impl Connection {
     #[cold]
     fn log_each_rejected(&mut self, client: &Client) {
         let view = client.service.view();
-        for status in self.mux.rejected.drain(..) {
+        for (status, sent) in self.mux.rejected.drain(..) {
             let clock = self.worker.reactor.now();
             let mut record = Record::new(client.address);
             record.restart(client.address, clock.mono_ms, clock.wall_ms);
             record.status = status;
+            record.bytes_out = u64::from(sent);
             record.end(Cause::Proxy, Phase::Request);
             view.counters(self.worker.core).bad_requests.add(1);
             account::finish(self.worker, &view, client, &mut record, true);
@@ -305,27 +305,31 @@ impl Connection {
         }
     }
 
-    fn write(&mut self, link: &Link) {
+    /// Sends what the kernel takes, and tells how many bytes that were.
+    fn write(&mut self, link: &Link) -> u64 {
         let out = &mut self.mux.out;
+        let mut written = 0;
         while self.sent < out.len() {
             match link.try_write(&out[self.sent..]) {
                 Io::Done(count) => {
                     self.sent += count;
+                    written += count as u64;
                     self.moved_ms = self.worker.reactor.now_ms();
                 }
                 Io::Blocked => {
                     link.want_write();
                     // TLS wants the same bytes again, so they stay where they are.
-                    return;
+                    return written;
                 }
                 Io::Eof | Io::Failed(_) => {
                     self.gone = true;
-                    return;
+                    return written;
                 }
             }
         }
         out.clear();
         self.sent = 0;
+        written
     }
 
     /// Frees room for bytes that may not come for long.

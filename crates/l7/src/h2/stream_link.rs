@@ -18,6 +18,11 @@ impl StreamLink {
         StreamLink { handle, reactor, driver }
     }
 
+    /// The task of the connection that this is a stream of.
+    pub fn driver(&self) -> u32 {
+        self.driver
+    }
+
     fn notify(&self) {
         if self.handle.take_notice() {
             self.reactor.wake(self.driver);

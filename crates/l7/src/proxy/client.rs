@@ -49,12 +49,14 @@ pub async fn serve(
         match read_head(worker, scratch, &mut client, &view).await {
             Head::Ready(buffer) => {
                 client.requests += 1;
+                session.passes(&scratch.record);
                 if let Some(shown) = session.shown.borrow_mut().as_mut() {
                     shown.requests = client.requests;
                 }
                 let after = exchange::run(worker, session, scratch, &mut client, &view, buffer).await;
                 client.bytes_in += scratch.record.bytes_in;
                 client.bytes_out += scratch.record.bytes_out;
+                session.passed(&client);
                 let Scratch { record, changes, counted, .. } = &mut *scratch;
                 route::finish(worker, &view, &client, changes, counted, record, true);
                 client.give_back();
@@ -72,6 +74,7 @@ pub async fn serve(
                 }
             }
             Head::Two(buffer) => {
+                client.bytes_in += scratch.record.bytes_in;
                 scratch.hold_nothing();
                 Box::pin(connection::serve(worker, session, client, Some(buffer))).await;
                 return None;

@@ -414,6 +414,7 @@ impl Flow<'_> {
         match self.client.link.try_read(outgoing.buffer.room_for(self.server.at_once())) {
             Io::Done(count) => {
                 self.scratch.record.bytes_in += count as u64;
+                self.session.passes(&self.scratch.record);
                 outgoing.buffer.filled(count);
                 let taken = outgoing.body.feed(outgoing.buffer.bytes());
                 let taken = taken.map_err(|_| self.cut(Cause::ClientAbort, Failure::BadBody))?;

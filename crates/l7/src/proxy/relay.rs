@@ -92,9 +92,8 @@ pub async fn run(
         {
             show(buffer.bytes());
         }
-        session.bytes_in.set(up.total);
-        session.bytes_out.set(down.total);
         (record.bytes_in, record.bytes_out) = (bytes_in + up.total, bytes_out + down.total);
+        session.passes(record);
         if worker.reactor.now_ms() >= counted_ms + COUNT_MS {
             counted_ms = worker.reactor.now_ms();
             count_bytes(worker, view, record);

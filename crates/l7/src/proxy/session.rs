@@ -164,6 +164,8 @@ pub struct Session {
     pub server: RefCell<Option<Rc<super::ServerRuntime>>>,
     pub bytes_in: Cell<u64>,
     pub bytes_out: Cell<u64>,
+    /// What passed before the request or the connection that the record at work is of.
+    before: Cell<[u64; 2]>,
 }
 
 pub struct Shown {
@@ -172,6 +174,8 @@ pub struct Shown {
     pub service: Rc<Service>,
     pub accepted_ms: u64,
     pub requests: u32,
+    /// The task of the HTTP/2 connection that this is a stream of.
+    pub stream_of: Option<u32>,
 }
 
 /// Memory that a session uses again for each request.
@@ -235,7 +239,26 @@ impl Session {
             service: client.service.clone(),
             accepted_ms: client.accepted_ms,
             requests: client.requests,
+            stream_of: match &client.link {
+                Link::Stream(stream) => Some(stream.driver()),
+                _ => None,
+            },
         });
+        self.passed(client);
+    }
+
+    /// Shows what has passed on the client's connection, up to now.
+    pub fn passed(&self, client: &Client) {
+        self.before.set([client.bytes_in, client.bytes_out]);
+        self.bytes_in.set(client.bytes_in);
+        self.bytes_out.set(client.bytes_out);
+    }
+
+    /// Shows what has passed with what `record` has counted: not part of the connection's own count yet.
+    pub fn passes(&self, record: &Record) {
+        let [bytes_in, bytes_out] = self.before.get();
+        self.bytes_in.set(bytes_in + record.bytes_in);
+        self.bytes_out.set(bytes_out + record.bytes_out);
     }
 
     fn hide(&self) {
@@ -244,6 +267,7 @@ impl Session {
         *self.server.borrow_mut() = None;
         self.bytes_in.set(0);
         self.bytes_out.set(0);
+        self.before.set([0; 2]);
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use evenkeel_model::AdminState;
 
 use super::{Apply, Listener, Message, Pause, Worker};
+use crate::proxy::session::Session;
 use crate::proxy::{PoolRuntime, ServerRuntime, Service, ServiceView};
 use crate::reactor::{Owner, Watch};
 use crate::spec::{Closing, ConnectionInfo, ServerState, ServiceSpec};
@@ -316,18 +317,20 @@ impl Worker {
         let mut idle = self.idle_clients.borrow_mut();
         let before = idle.len();
         idle.retain(|_, super::Present { client, .. }| !fits(&client.service, None, client.address));
-        let mut closed = before - idle.len();
+        let parked = before - idle.len();
         drop(idle);
+        // A connection of HTTP/2 is one, however many streams it has.
+        let mut closed = HashSet::new();
         for session in self.sessions.borrow().values() {
             let shown = session.shown.borrow();
             let Some(shown) = shown.as_ref() else { continue };
             let server = session.server.borrow();
             if fits(&shown.service, server.as_ref().map(|s| s.name()), shown.client) {
                 self.reactor.kill(session.task.get());
-                closed += 1;
+                closed.insert(shown.stream_of.unwrap_or(session.task.get()));
             }
         }
-        closed
+        parked + closed.len()
     }
 
     fn list(&self) -> Vec<ConnectionInfo> {
@@ -342,6 +345,7 @@ impl Worker {
                 vip: client.vip,
                 service: name(&client.service),
                 server: None,
+                http2: None,
                 state: "idle",
                 age_ms: now_ms.saturating_sub(client.accepted_ms),
                 requests: client.requests,
@@ -350,14 +354,19 @@ impl Worker {
                 core: self.core,
             })
             .collect();
-        for session in self.sessions.borrow().values() {
+        let sessions = self.sessions.borrow();
+        let of = |s: &Session| s.shown.borrow().as_ref().and_then(|shown| shown.stream_of);
+        let with_streams: HashSet<u32> = sessions.values().filter_map(|s| of(s)).collect();
+        for session in sessions.values() {
             let shown = session.shown.borrow();
             let Some(shown) = shown.as_ref() else { continue };
+            let task = session.task.get();
             all.push(ConnectionInfo {
                 client: shown.client,
                 vip: shown.vip,
                 service: name(&shown.service),
                 server: session.server.borrow().as_ref().map(|s| s.name().to_owned()),
+                http2: shown.stream_of.or_else(|| with_streams.contains(&task).then_some(task)),
                 state: session.state.get().as_str(),
                 age_ms: now_ms.saturating_sub(shown.accepted_ms),
                 requests: shown.requests,

@@ -212,8 +212,9 @@ pub struct Mux {
     streams: HashMap<u32, Entry>,
     /// New streams, for the driver to take and to accept.
     pub opened: VecDeque<Opened>,
-    /// The statuses of requests that were refused before they had a stream, for the driver to take and to log.
-    pub rejected: Vec<u16>,
+    /// The statuses of requests that were refused before they had a stream, and how many bytes they were told it
+    /// in, for the driver to take and to log.
+    pub rejected: Vec<(u16, u32)>,
     /// Bytes for the peer. The driver sends them and removes what was sent.
     pub out: Vec<u8>,
     /// Answered streams whose requests have not ended, with the time to end them.
@@ -556,7 +557,7 @@ impl Mux {
         // requests can go elsewhere.
         if code != ErrorCode::NoError && self.role == Role::Server {
             if self.streams.is_empty() {
-                self.rejected.push(400);
+                self.rejected.push((400, 0));
             }
             for (_, entry) in self.streams.drain() {
                 entry.stream.break_for_fault();

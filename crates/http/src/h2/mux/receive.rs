@@ -424,11 +424,12 @@ impl Mux {
         }
         if fields.too_many {
             // A head that is too large is answered with a status of its own (section 10.5.1).
-            self.rejected.push(431);
             let mut block = Vec::new();
             self.begin_block(&mut block);
             encode_status(431, &mut block);
+            let before = self.out.len();
             self.write_block(id, true, &block);
+            self.rejected.push((431, (self.out.len() - before) as u32));
             if !ends {
                 // Clients lose the answer if the reset comes with it: what they send is ignored, and they
                 // are told a little later.
@@ -447,7 +448,7 @@ impl Mux {
         let key = self.websocket_key();
         let done = match text::request_to_text(fields, ends, &key, self.absolute, &mut head) {
             Err(_) => {
-                self.rejected.push(400);
+                self.rejected.push((400, 0));
                 self.reset(id, ErrorCode::Protocol);
                 self.charge_reset()
             }

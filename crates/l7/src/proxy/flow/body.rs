@@ -59,7 +59,7 @@ impl Flow<'_> {
         match written {
             Io::Done(count) => {
                 self.scratch.record.bytes_out += count as u64;
-                self.session.bytes_out.set(self.scratch.record.bytes_out);
+                self.session.passes(&self.scratch.record);
                 Ok(AnswerProgress::Moved)
             }
             Io::Blocked => Ok(self.wait_for_client()),
