@@ -70,7 +70,14 @@ pub fn who_has(address: IpAddr, reply: Reply<Vec<api::Holder>>) {
         let failed = |e: std::io::Error| {
             Refused::new(FailureKind::Failed, format!("the network cannot be asked for {address}: {e}"))
         };
-        let _ = reply.send(crate::neighbours::who_has(address, ANSWER).map_err(failed));
+        let answers = crate::neighbours::who_has(address, ANSWER).map_err(failed);
+        let _ = reply.send(answers.and_then(|answers| match answers.asked.is_empty() {
+            false => Ok(answers.others),
+            true => {
+                let why = format!("{address} is in no network of an interface of this machine that is up, so nobody can be asked for it");
+                Err(Refused::new(FailureKind::Invalid, why))
+            }
+        }));
     });
 }
 

@@ -111,20 +111,30 @@ impl Announcer {
     }
 
     /// Who else answers for each of these addresses; over as soon as all are known to be taken.
-    pub fn ask_each(&mut self, addresses: &[IpAddr], within: Duration) -> BTreeMap<IpAddr, [u8; 6]> {
+    ///
+    /// `own`: MACs of this machine, which is nobody else by any of its interfaces.
+    pub fn ask_each(
+        &mut self,
+        addresses: &[IpAddr],
+        own: &[[u8; 6]],
+        within: Duration,
+    ) -> BTreeMap<IpAddr, [u8; 6]> {
         let mut each = BTreeMap::new();
         self.probe(addresses, within, |address, mac| {
+            if own.contains(&mac) {
+                return false;
+            }
             each.insert(address, mac);
             each.len() == addresses.len()
         });
         each
     }
 
-    /// All others that answer for an address.
-    pub fn ask_all(&mut self, address: IpAddr, within: Duration) -> BTreeSet<[u8; 6]> {
-        let mut all = BTreeSet::new();
-        self.probe(&[address], within, |_, mac| {
-            all.insert(mac);
+    /// All MACs but the interface's own that answer for each address.
+    pub fn ask_all(&mut self, addresses: &[IpAddr], within: Duration) -> BTreeMap<IpAddr, BTreeSet<[u8; 6]>> {
+        let mut all: BTreeMap<IpAddr, BTreeSet<[u8; 6]>> = BTreeMap::new();
+        self.probe(addresses, within, |address, mac| {
+            all.entry(address).or_default().insert(mac);
             false
         });
         all

@@ -138,6 +138,7 @@ impl Announcers {
         within: Duration,
     ) -> BTreeMap<IpAddr, [u8; 6]> {
         self.open(interfaces, places);
+        let own: Vec<[u8; 6]> = interfaces.iter().filter(|i| !i.loopback).map(|i| i.mac).collect();
         let mut by_interface: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
         places
             .iter()
@@ -146,7 +147,7 @@ impl Announcers {
         for (interface, addresses) in by_interface {
             let Some(announcer) = self.0.get_mut(&interface) else { continue };
             for some in addresses.chunks(ASKED) {
-                found.extend(announcer.ask_each(some, within));
+                found.extend(announcer.ask_each(some, &own, within));
             }
         }
         found

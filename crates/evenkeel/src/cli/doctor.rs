@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use evenkeel_api as api;
-use evenkeel_model::host_prefix;
 use evenkeel_platform::{Interface, Network, OwnAddress};
 use serde::Serialize;
 
@@ -15,10 +14,10 @@ use super::client::Client;
 use super::live::{print_json, say};
 use super::{Common, Exit, Failure, Outcome};
 
+mod addresses;
+
 /// First segments without a second one: younger flows may still get on.
 const STUCK_MS: u64 = 2_000;
-/// How long a machine that has an address may take to say so.
-const ANSWER: Duration = Duration::from_secs(1);
 /// Flows that are looked at.
 const LOOKED_AT: usize = 100_000;
 
@@ -66,12 +65,13 @@ pub fn run(common: &Common) -> Outcome {
     // A node without a pair has nothing to say about it.
     if let Ok(pair) = client.get::<api::Pair>("/api/v1/pair") {
         doctor.findings.extend(findings_of_pair(&pair));
+        doctor.gateways_that_stay();
     }
     doctor.packet_path();
     doctor.vips(&mut network);
     // What a passive node holds are copies: whether they get on is seen where the packets pass.
     if !doctor.is_passive() {
-        doctor.progress(&connections);
+        doctor.progress(&since_commit(connections, &client));
     }
     doctor.names_of_rdp_clients(&client);
     let mut findings = doctor.findings;
@@ -101,6 +101,14 @@ pub fn run(common: &Common) -> Outcome {
             },
         )),
     }
+}
+
+/// Those that began under the configuration that runs: others were handled as the one before said.
+fn since_commit(connections: Vec<api::Connection>, client: &Client) -> Vec<api::Connection> {
+    let revisions: Vec<api::Revision> = client.get("/api/v1/revisions").unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64);
+    let for_ms = revisions.iter().map(|r| r.time_ms).max().map_or(u64::MAX, |at| now.saturating_sub(at));
+    connections.into_iter().filter(|c| c.age_ms <= for_ms).collect()
 }
 
 fn is_layer4(mode: &str) -> bool {
@@ -264,100 +272,8 @@ impl Doctor {
         }
     }
 
-    fn vips(&mut self, network: &mut Network) {
-        for service in self.status.virtual_services.clone() {
-            self.missing_vips(&service, network);
-        }
-        for service in self.layer4_services() {
-            let vips: BTreeSet<IpAddr> = service.vip.iter().filter_map(|v| address_of(v)).collect();
-            for vip in vips {
-                let whole = host_prefix(vip);
-                if let Some(own) = self.addresses.iter().find(|o| o.address == vip && o.prefix < whole) {
-                    let name = self.name_of(own.interface);
-                    self.report(
-                        Level::Warning,
-                        &service.name,
-                        format!("the VIP {vip} is the own address of {name}: it cannot move to another node, and traffic of this machine itself may be balanced"),
-                        "use an address of its own for the VIP",
-                    );
-                }
-                if matches!(service.mode.as_str(), "dr" | "tun") {
-                    self.who_answers(&service, vip);
-                }
-            }
-            if service.mode == "tun" {
-                self.tunnel_room(&service, network);
-            }
-        }
-    }
-
-    /// VIPs that no interface has. Of a pair the active node has them.
-    fn missing_vips(&mut self, service: &api::Service, network: &mut Network) {
-        let of_layer4 = is_layer4(&service.mode);
-        let vips: BTreeSet<IpAddr> = service.vip.iter().filter_map(|v| address_of(v)).collect();
-        for vip in vips {
-            let stays = vip.is_loopback() || vip.is_unspecified();
-            if self.is_passive() || stays || self.addresses.iter().any(|o| o.address == vip) {
-                continue;
-            }
-            // Layer 4 also takes what a router sends here, which no interface has to have.
-            if of_layer4 && !network.way_to(vip).is_ok_and(|w| w.gateway.is_none()) {
-                continue;
-            }
-            let holders = evenkeel_control::neighbours::who_has(vip, ANSWER).unwrap_or_default();
-            let whole = host_prefix(vip);
-            let (what, fix) = match holders.first() {
-                Some(holder) => (
-                    format!("the VIP {vip} is not here: the machine with the MAC {} has it", holder.mac),
-                    "free it there, or give the service another address".to_owned(),
-                ),
-                None => (
-                    format!("the VIP {vip} is on no interface of this machine, so nobody answers ARP for it"),
-                    format!(
-                        "own-vips = true in [network] and an interface with an address of its network, or: ip addr add {vip}/{whole} dev INTERFACE"
-                    ),
-                ),
-            };
-            self.report(Level::Error, &service.name, what, fix);
-        }
-    }
-
     fn name_of(&self, interface: u32) -> String {
         self.interfaces.iter().find(|i| i.index == interface).map(|i| i.name.clone()).unwrap_or_default()
-    }
-
-    /// Asks who has the VIP: nobody but this machine may say so.
-    fn who_answers(&mut self, service: &api::Service, vip: IpAddr) {
-        let holders = match evenkeel_control::neighbours::who_has(vip, ANSWER) {
-            Ok(holders) => holders,
-            Err(error) => {
-                let what = format!("who answers for {vip} cannot be asked: {error}");
-                return self.report(Level::Unknown, &service.name, what, "run it as root");
-            }
-        };
-        let asked = if vip.is_ipv4() { "ARP" } else { "neighbour discovery" };
-        for holder in holders {
-            let at =
-                |s: &&api::RealServer| holder.known_as.is_some() && host_of(&s.address) == holder.known_as;
-            let server = service.real_servers.iter().find(at);
-            // The active node is the one that answers.
-            if server.is_none() && self.is_passive() {
-                continue;
-            }
-            let who = match (server, holder.known_as) {
-                (Some(server), _) => {
-                    format!("the real server {} ({}, {})", server.name, server.address, holder.mac)
-                }
-                (None, Some(address)) => format!("{address} ({})", holder.mac),
-                (None, None) => format!("a machine with the MAC {}", holder.mac),
-            };
-            self.report(
-                Level::Error,
-                &service.name,
-                format!("{who} answers {asked} for the VIP {vip}: clients go there directly and past this machine"),
-                format!("on that machine: evenkeel real-server setup --mode {} --vip {vip} (and take {vip} off its network card)", service.mode),
-            );
-        }
     }
 
     fn tunnel_room(&mut self, service: &api::Service, network: &mut Network) {
@@ -376,11 +292,43 @@ impl Doctor {
         }
     }
 
+    /// Real servers of mode `nat` whose way out stays here when the role goes to the other node.
+    fn gateways_that_stay(&mut self) {
+        if self.is_passive() {
+            return;
+        }
+        for service in self.layer4_services().iter().filter(|s| s.mode == "nat") {
+            let hosts = service.real_servers.iter().filter_map(|s| host_of(&s.address));
+            let mut stay: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
+            for host in hosts {
+                let near =
+                    || self.addresses.iter().filter(|o| evenkeel_control::neighbours::is_near(o, host));
+                let floats = self
+                    .addresses
+                    .iter()
+                    .any(|o| o.ours && near().any(|n| evenkeel_control::neighbours::is_near(n, o.address)));
+                if let Some(own) = near().next().filter(|_| !floats) {
+                    stay.entry(own.address).or_default().push(host.to_string());
+                }
+            }
+            for (gateway, hosts) in stay {
+                self.report(
+                    Level::Warning,
+                    &service.name,
+                    format!("its real servers need this node as their default gateway, and {gateway} does not move to the other node: after a takeover their answers reach nobody"),
+                    format!("name an address of their network in [network] floating-ips, and make that the gateway of {}", hosts.join(", ")),
+                );
+            }
+        }
+    }
+
     /// First segments that were never followed by a second one.
     fn progress(&mut self, connections: &[api::Connection]) {
         #[derive(Default)]
         struct ServerStates {
             stuck: u64,
+            clients: BTreeSet<IpAddr>,
+            vip: Option<IpAddr>,
             fine: u64,
             answered: u64,
         }
@@ -391,6 +339,8 @@ impl Doctor {
             match c.state.as_str() {
                 "syn-received" if c.age_ms >= STUCK_MS => {
                     seen.stuck += 1;
+                    seen.clients.extend(host_of(&c.client));
+                    seen.vip = address_of(&c.vip);
                     seen.answered += u64::from(c.bytes_out > 0);
                 }
                 "established" | "closing" => seen.fine += 1,
@@ -403,10 +353,11 @@ impl Doctor {
                     continue;
                 }
                 let subject = format!("{}/{server}", service.name);
-                let clients = super::counted(seen.stuck, "client", "clients");
+                let clients = super::counted(seen.clients.len(), "client", "clients");
+                let vip = seen.vip.map_or_else(|| "VIP".to_owned(), |vip| vip.to_string());
                 let what = format!("{clients} sent a first segment and never a second one");
                 // One alone may have been a scan, or have gone away.
-                let level = if seen.stuck == 1 { Level::Warning } else { Level::Error };
+                let level = if seen.clients.len() <= 1 { Level::Warning } else { Level::Error };
                 match service.mode.as_str() {
                     "nat" if seen.answered == 0 => self.report(
                         level,
@@ -430,7 +381,7 @@ impl Doctor {
                         level,
                         subject,
                         format!("{what}: the real server does not take packets for the VIP, or its answers do not reach the clients"),
-                        format!("on the real server: evenkeel real-server check --mode {mode} --vip VIP (the VIP on its loopback interface, the service listening on it, a default route to the clients)"),
+                        format!("on the real server: evenkeel real-server check --mode {mode} --vip {vip} (the VIP on its loopback interface, the service listening on it, a default route to the clients)"),
                     ),
                 }
             }

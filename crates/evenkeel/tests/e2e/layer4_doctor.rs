@@ -51,6 +51,7 @@ fn doctor_finds_servers_that_answer_arp_or_know_no_vip() {
         &[
             service("web", "10.77.0.100:80", "dr", "", FRONT4),
             service("six", "[fd77::100]:80", "dr", "", FRONT6),
+            service("plain", "10.77.0.140:80", "tcp", "", FRONT4),
         ]
         .concat(),
     );
@@ -65,13 +66,21 @@ fn doctor_finds_servers_that_answer_arp_or_know_no_vip() {
     assert!(told.out.contains("10.77.0.11"), "{told:?}");
     let told = lab.cli(&["who-has", "10.77.0.55"]);
     assert!(told.out.contains("no other machine"), "{told:?}");
+    let told = lab.cli(&["who-has", "192.0.2.55"]);
+    assert!(told.code != 0 && told.err.contains("is in no network"), "{told:?}");
+    // Whatever a service's mode is: a machine with its VIP takes its clients.
+    lab.hosts.ip("c", &["addr", "add", "10.77.0.140/24", "dev", "e0"]);
+    lab.finds(&["ERROR   plain: ", "answers ARP for the VIP 10.77.0.140", "take 10.77.0.140 off that machine"]);
+    lab.hosts.ip("c", &["addr", "del", "10.77.0.140/24", "dev", "e0"]);
     let check = lab.real_server("s1", "check", "dr", &["10.77.0.100"]);
     assert!(check.out.contains("10.77.0.100 is on e0"), "{}", check.out);
     lab.hosts.ip("s1", &["addr", "del", "10.77.0.100/32", "dev", "e0"]);
     for _ in 0..8 {
         lab.curl("c", "http://10.77.0.100/", &["--max-time", "0.3"]);
     }
-    lab.finds(&["web/s1: ", "web/s2: ", "does not take packets for the VIP", "real-server check --mode dr"]);
+    lab.finds(&["web/s1: ", "web/s2: ", "1 client sent", "real-server check --mode dr --vip 10.77.0.100"]);
+    lab.hosts.ip("lb", &["link", "set", "e0", "down"]);
+    lab.finds(&["the interface is down: clients do not reach 10.77.0.", "ip link set e0 up"]);
 }
 
 #[test]
