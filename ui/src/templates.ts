@@ -168,12 +168,12 @@ export function fitted(made: Made): Table {
 /** The address of a real server with the port that its service needs, or without one where the client's is kept. */
 export function serverAddress(text: string, made: Made): string {
   const hasPort = /\]:\d+$|^[^:]+:\d+$/.test(text);
-  if (isDirect(made.mode)) return hasPort ? text.replace(/:\d+$/, "").replace(/^\[|\]$/g, "") : text;
+  if (isDirect(made.mode)) return (hasPort ? text.replace(/:\d+$/, "") : text).replace(/^\[|\]$/g, "");
   const ports = made.serverPort || made.ports;
   const single = /^\d+$/.test(ports);
   if (hasPort && single) return text;
   // Many ports: the client's own is kept, whatever was typed.
-  const bare = hasPort ? text.replace(/:\d+$/, "").replace(/^\[|\]$/g, "") : text;
+  const bare = (hasPort ? text.replace(/:\d+$/, "") : text).replace(/^\[|\]$/g, "");
   if (!single) return bare;
   return bare.includes(":") && !bare.startsWith("[") ? `[${bare}]:${ports}` : `${bare}:${ports}`;
 }

@@ -140,7 +140,17 @@ fn counted(stories: &[(usize, &Happening)]) -> String {
             "certificate" => format!("{count} certificate{many} ending"),
             "configuration" => format!("{count} configuration change{many}"),
             "role" => format!("{count} change{many} of role"),
-            other => format!("{count} {other}"),
+            "admin-state" => format!("{count} change{many} by hand or maintenance"),
+            "split-brain" => format!("{count} split brain{many}"),
+            "node" => format!("{count} message{many} of a node"),
+            "storage" => format!("{count} message{many} of the state directory"),
+            "discovery" => format!("{count} message{many} of the discovery of servers"),
+            "snmp" => format!("{count} message{many} of SNMP"),
+            "servers" => format!("{count} message{many} of real servers"),
+            "machine" => format!("{count} message{many} of the machine"),
+            "addresses" => format!("{count} message{many} of addresses"),
+            "test" => format!("{count} test{many}"),
+            other => format!("{count} of {other}"),
         }
     };
     kinds.into_iter().map(|(kind, count)| words(kind, count)).collect::<Vec<_>>().join(", ")
@@ -219,6 +229,9 @@ mod tests {
         let message = group.take(11_000).unwrap();
         assert_eq!(message.title, "[lb1] 40 real servers down");
         assert_eq!((message.text.lines().count(), message.happenings.len()), (40, 40));
+        // Kinds are told in words.
+        let changed = [(0, &happening("admin-state", "a", 1)), (1, &happening("admin-state", "b", 1))];
+        assert_eq!(counted(&changed), "2 changes by hand or maintenance");
         assert_eq!((group.take(20_000), group.due_ms()), (None, None));
         // They come back: that waits for the quiet time, and what flapped in it is one line.
         for change in 0..5 {

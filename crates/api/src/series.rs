@@ -12,7 +12,7 @@ pub struct SeriesQuery {
     /// A real server of the service; without either the node itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// `1m`, `1h`, `1d`, `7d`, `30d` or `365d`; an hour when absent.
+    /// `1m`, `5m`, `1h`, `1d`, `7d`, `30d` or `365d`; an hour when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<String>,
     /// The values to draw, for a picture; all when absent.

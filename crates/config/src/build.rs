@@ -111,7 +111,11 @@ struct Builder<'p> {
 impl Builder<'_> {
     fn problem(&mut self, span: Option<Range<usize>>, message: String, help: &str) {
         let problem = Problem::new(span.unwrap_or(0..0), message);
-        self.problems.push(if help.is_empty() { problem } else { problem.help(help) });
+        let problem = if help.is_empty() { problem } else { problem.help(help) };
+        // A VIP of all addresses is looked at for each IP version; one mistake is told once.
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     fn snapshot(&mut self, root: Section<'_>) -> Snapshot {

@@ -87,7 +87,7 @@ impl<'a> Section<'a> {
     /// `ADDRESS:PORT`, or `NAME:PORT` with an unspecified address; port 0 where none is written.
     pub fn server(&self, key: &str) -> Option<(SocketAddr, Option<HostName>)> {
         let text = self.text(key)?;
-        let bare = text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 0));
+        let bare = evenkeel_model::bare_address(text).map(|address| SocketAddr::new(address, 0));
         let address = bare.or_else(|| Some(ListenAddress::parse(text).ok()?.0));
         address.map(|address| (address, None)).or_else(|| {
             let (name, port) = HostName::with_port(text)?;

@@ -266,7 +266,7 @@ fn check_text(span: Range<usize>, text: &str, key: &str, kind: &ValueKind) -> Op
             refuse("an address without a port".into())
         }
         ValueKind::Listen => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
-        ValueKind::Server if text.parse::<std::net::IpAddr>().is_ok() => None,
+        ValueKind::Server if evenkeel_model::bare_address(text).is_some() => None,
         ValueKind::Server if HostName::with_port(text).is_some() => None,
         ValueKind::Server => ListenAddress::parse(text).err().and_then(|e| refuse(e.to_string())),
         ValueKind::Rate if section::rate(text).is_none() => refuse("not a rate".into()),

@@ -55,7 +55,7 @@ fn words(relation: Relation) -> &'static str {
         Relation::Same | Relation::SameTextOtherHistory => "same",
         Relation::Ahead => "this node is ahead",
         Relation::Behind => "the peer is ahead",
-        Relation::Differs => "differs: `evenkeel pair push` on the node whose configuration shall be kept",
+        Relation::Differs => "differs",
     }
 }
 
@@ -248,7 +248,7 @@ impl Control {
     /// Commits a configuration without `[pair]`: the other node is not asked, and goes on as it is. An active node does
     /// not leave one that can take its addresses: both would have them.
     fn leave_pair(&mut self, text: String, options: &api::CommitOptions) -> Result<api::Committed, Refused> {
-        let heard = self.pair_status().is_ok_and(|pair| pair.peer.is_some_and(|peer| peer.heard));
+        let heard = self.pair().is_some_and(super::pair::Pair::hears_peer);
         if self.is_active_node() && heard {
             self.sync_mut().commits.restored = None;
             let why = "nothing was changed: without [pair] this node would keep its addresses, and the other node, which is there, takes them too: `evenkeel pair switch-over` first, or stop the other node";

@@ -209,7 +209,7 @@ fn explain(
         scheduler: pool.scheduler.as_str().into(),
         routes: walked.routes,
         reasons,
-        candidates: candidates(&balancer, &seen, chosen),
+        candidates: candidates(&balancer, &seen, chosen, open),
         real_server: chosen.filter(|_| !open).map(|i| seen[i].server.name.to_string()),
     })
 }
@@ -242,14 +242,25 @@ fn nowhere(service: &VirtualService, walked: Walked, reasons: Vec<String>) -> ap
     }
 }
 
+/// Of a server that the packet path may choose.
+const POSSIBLE: &str = "possible";
+
 /// Each server of the pool, with what speaks against it.
-fn candidates(balancer: &Balancer, seen: &[ServerState], chosen: Option<usize>) -> Vec<api::Candidate> {
+fn candidates(
+    balancer: &Balancer,
+    seen: &[ServerState],
+    chosen: Option<usize>,
+    open: bool,
+) -> Vec<api::Candidate> {
     let choices = balancer.explain(chosen, |i| seen[i].full).into_iter();
     let candidates = choices.map(|choice| api::Candidate {
         real_server: seen[choice.server].server.name.to_string(),
         effective_weight: choice.effective_weight,
         current_connections: u64::from(choice.connections),
-        verdict: verdict(choice.refusal).into(),
+        verdict: match choice.refusal {
+            None | Some(Refusal::NotItsTurn) if open => POSSIBLE.into(),
+            refusal => verdict(refusal).into(),
+        },
     });
     candidates.collect()
 }

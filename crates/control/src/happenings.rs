@@ -229,6 +229,15 @@ impl Control {
         }
     }
 
+    /// Why a server serves nobody: what people have set comes before what its check says, which may have passed.
+    fn why_not(&self, server: u32) -> Option<String> {
+        match self.engine().state(server) {
+            Some(state) if state.admin != AdminState::Online => Some(format!("is {}", state.admin.as_str())),
+            Some(state) if state.up && state.weight == 0 => Some("has weight 0".into()),
+            _ => self.health(server).map(|health| format!("says: {}", health.detail)),
+        }
+    }
+
     fn is_on_backups(&self, pool: &PoolSpec) -> bool {
         let serves = |backup: bool| {
             pool.servers.iter().filter(|s| s.server.backup == backup).any(|s| {
@@ -258,8 +267,8 @@ impl Control {
                 let why = match self.lacks_quorum(pool) {
                     true => Some(format!("less weight is up than the quorum of {}", pool.pool.quorum)),
                     false => {
-                        let first = pool.servers.first().and_then(|s| self.health(s.id));
-                        first.map(|first| format!("no other can serve; the first says: {}", first.detail))
+                        let first = pool.servers.first().and_then(|s| self.why_not(s.id));
+                        first.map(|why| format!("no other can serve; the first {why}"))
                     }
                 };
                 turned.push((name.to_owned(), before, now, why));

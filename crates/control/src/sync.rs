@@ -26,7 +26,7 @@ pub(super) const SECOND: u8 = 100;
 const PORT: u16 = 9694;
 
 /// The address of the other node, with the port that it has unless another is written.
-fn with_port(peer: &str) -> String {
+pub(super) fn with_port(peer: &str) -> String {
     match peer.parse::<std::net::IpAddr>() {
         Ok(address) => SocketAddr::new(address, PORT).to_string(),
         Err(_) => peer.to_owned(),
@@ -499,6 +499,7 @@ impl Control {
     }
 
     pub fn invite(&mut self, part: &api::PairPart) -> Result<api::Invitation, Refused> {
+        self.check_invitation(part)?;
         if let (None, Some(peer)) = (self.pair(), &part.peer) {
             self.begin_pair(part, &with_port(peer))?;
         }

@@ -179,18 +179,32 @@ impl Control {
         let is_of_pair = self.pair().is_some() || self.read(&backup.configuration)?.pair.is_some();
         match part {
             Some(api::RestoreAs::ThisNode) => shared(),
-            Some(api::RestoreAs::ThatNode) => Ok(backup.configuration.clone()),
+            Some(api::RestoreAs::ThatNode) => {
+                self.is_off(&backup.node)?;
+                Ok(backup.configuration.clone())
+            }
             None if backup.node == self.node_name() || !is_of_pair => Ok(backup.configuration.clone()),
             None => Err(refuse(
                 FailureKind::Failed,
                 format!(
-                    "the backup is of {}, and this is {}: say whether it is restored `as=this-node` (name, peer and doors stay this node's) or `as=that-node` (it becomes {}, which must be off); nothing was changed",
+                    "the backup is of {}, and this is {}: say whether it is restored `--as this-node` (name, peer and doors stay this node's) or `--as that-node` (it becomes {}, which must be off), in the API as=this-node or as=that-node; nothing was changed",
                     backup.node,
                     self.node_name(),
                     backup.node
                 ),
             )),
         }
+    }
+
+    /// A node that is heard is not replaced by this one: both would have its name and address.
+    fn is_off(&self, node: &str) -> Result<(), Refused> {
+        let heard = self.pair().is_some_and(super::pair::Pair::hears_peer);
+        let other = self.sync().peer.as_deref().is_none_or(|peer| peer == node);
+        if node == self.node_name() || !heard || !other {
+            return Ok(());
+        }
+        let why = format!("{node} is on, and heard by this node: stop it first; nothing was changed");
+        Err(refuse(FailureKind::Failed, why))
     }
 
     /// Whether what the backup says can be used here, with its files where they are missing.

@@ -153,6 +153,14 @@ impl fmt::Display for Vip {
     }
 }
 
+/// An address without a port; IPv6 may have its brackets.
+pub fn bare_address(text: &str) -> Option<IpAddr> {
+    match text.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => text.parse().ok(),
+    }
+}
+
 /// `ADDRESS:PORT` with one port from 1 to 65535.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenAddress(pub SocketAddr);
@@ -225,6 +233,13 @@ mod tests {
         for bad in ["*", "*:", "*:0", "*80", "[*]:80"] {
             assert_eq!(all(bad), None, "{bad}");
         }
+        assert_eq!(bare_address("[fd50::11]"), bare_address("fd50::11"));
+        assert_eq!(bare_address("fd50::11"), "fd50::11".parse().ok());
+        assert!(
+            ["[10.0.0.1]", "[fd50::11", "fd50::11]", "[fd50::11]:80"]
+                .iter()
+                .all(|t| bare_address(t).is_none())
+        );
         assert_eq!(Vip::parse("10.0.0.1:5-1"), Err(AddressError::Backwards(5, 1)));
         assert!(ListenAddress::parse("127.0.0.1:80,81").is_err());
     }

@@ -26,7 +26,7 @@ pub use acme::{
     Authority, Challenge, DnsSettings, DnsWriter, ExternalAccount, KeyType, Managed, PRESETS, TsigKey,
     is_certificate_name,
 };
-pub use address::{AddressError, ListenAddress, PortRange, PortSet, Vip, shared_address};
+pub use address::{AddressError, ListenAddress, PortRange, PortSet, Vip, bare_address, shared_address};
 pub use alert::{AlertSettings, Delivery, EmailSettings, MailSecurity, Receiver, Transport};
 pub use compression::{Coding, Compression};
 pub use discovery::{

@@ -409,6 +409,13 @@ fn people_of_a_backup_are_looked_at() {
     add(&accounts, "ann", Role::Admin);
     let backup = std::fs::read_to_string(&file).unwrap();
     assert!(Accounts::check(&backup).is_ok());
+    // A node that nobody has logged in to, whose tokens were made at the socket.
+    let (scripted, alone) = self::accounts("backup-of-nobody");
+    let token = evenkeel_api::NewToken { name: "deploy".into(), role: Role::Operator, valid_days: None };
+    alone.add_token(&token, &socket(), NOW).unwrap();
+    let of_nobody = std::fs::read_to_string(&scripted).unwrap();
+    assert_eq!(accounts.restore(&of_nobody).unwrap(), 0);
+    let _ = std::fs::remove_file(scripted);
     for (from, to) in
         [("\"ann\"", "\"..\""), ("m=19456", "m=4194304"), ("\"admin\"", "\"viewer\""), ("argon2id", "md5")]
     {

@@ -197,6 +197,10 @@ impl Pair {
         }
     }
 
+    pub fn hears_peer(&self) -> bool {
+        self.handle.shared.view().peer_alive
+    }
+
     pub fn status(&self, revision: u64) -> api::Pair {
         let view = self.handle.shared.view();
         let ago = |at: Option<Instant>| at.map(|at| at.elapsed().as_millis() as u64);

@@ -157,11 +157,8 @@ pub(super) fn describe_pair(pair: &api::Pair) -> String {
     }
     if let Some(peer) = &pair.peer {
         let beat = super::pair::ago(peer.heard_ms_ago);
-        let state = match (peer.heard, peer.role.as_deref()) {
-            (true, Some(role)) => role.to_owned(),
-            (false, Some(role)) => format!("SILENT (was {role})"),
-            (_, None) => "SILENT".to_owned(),
-        };
+        // The last that was heard may be the farewell, which gives no role.
+        let state = peer.role.as_deref().filter(|_| peer.heard).unwrap_or("SILENT");
         text.push_str(&format!("; peer {} {state}, heard {beat}", peer.address));
     }
     if let Some(link) = &pair.link {
@@ -291,12 +288,20 @@ pub fn top(common: &Common, count: Option<u32>) -> Outcome {
     loop {
         let status: api::Status = client.get("/api/v1/status")?;
         let now = Instant::now();
+        shown += 1;
+        if common.json {
+            print_json(&status)?;
+            if count.is_some_and(|count| shown >= count) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_secs(1));
+            continue;
+        }
         let clear = if std::io::stdout().is_terminal() { "\x1b[2J\x1b[H" } else { "" };
         let earlier = before.as_ref().map(|(status, at)| (status, now - *at));
         let pair = pair_line(&client);
         say(&format!("{clear}{pair}{}", render_status(&status, earlier)))?;
         before = Some((status, now));
-        shown += 1;
         if count.is_some_and(|count| shown >= count) {
             return Ok(());
         }
@@ -322,6 +327,9 @@ pub fn connections(common: &Common, filter: &api::ConnectionFilter) -> Outcome {
     }
     let all: Vec<api::Connection> =
         Client::new(&common.socket).get(&format!("/api/v1/connections{query}"))?;
+    if all.is_empty() {
+        known(&Client::new(&common.socket).get("/api/v1/status")?, filter)?;
+    }
     if common.json {
         return print_json(&all);
     }
@@ -344,6 +352,31 @@ pub fn connections(common: &Common, filter: &api::ConnectionFilter) -> Outcome {
         ]);
     }
     say(&format!("{table}\n{}", sum_of(&all)))
+}
+
+/// The states of connections: of the modes `tcp` and `http`, then of layer 4.
+const STATES: &str = "idle, greeting, reading, queued, connecting, waiting, answering, relaying; syn-received, established, closing, closed, udp, picked-up, asking-server, cut";
+
+/// Refuses filters that nothing can ever fit.
+fn known(status: &api::Status, filter: &api::ConnectionFilter) -> Outcome {
+    let refuse = |why: String| Err(Failure::new(Exit::Failed, why));
+    let services = &status.virtual_services;
+    if let Some(name) = filter.service.as_ref().filter(|name| !services.iter().any(|s| s.name == **name)) {
+        return refuse(format!("there is no virtual service named {name}"));
+    }
+    let of_services = services.iter().flat_map(|s| &s.real_servers);
+    let mut all = of_services.chain(status.pools.iter().flat_map(|p| &p.real_servers));
+    // The server of a fallback is listed by that name.
+    let mut is_known = |name: &str| name == "fallback" || all.any(|r| r.name == name);
+    if let Some(name) = filter.server.as_deref().filter(|name| !is_known(name)) {
+        return refuse(format!("there is no real server named {name}"));
+    }
+    match &filter.state {
+        Some(state) if !STATES.split([',', ';']).any(|known| known.trim() == state) => {
+            refuse(format!("{state} is no state of connections: those are {STATES}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Tells how many connections a list has. Streams are no connections of their own, and entries of layer 4 that
@@ -566,6 +599,9 @@ pub fn explain(common: &Common, question: api::Question, config: Option<&Path>) 
     say(&format!("\n{table}"))?;
     match &answer.real_server {
         Some(server) => say(&format!("=> {server}")),
+        None if answer.candidates.iter().any(|c| c.verdict == "possible") => {
+            say("=> one of those that are possible: the packet path decides")
+        }
         None => say("=> no real server"),
     }
 }

@@ -202,7 +202,8 @@ fn nodes(pair: &api::Pair) -> Table {
             },
             match (peer.heard, &peer.role) {
                 (true, Some(role)) => role.clone(),
-                (false, Some(role)) => format!("silent (was {role})"),
+                // The last that was heard may be the farewell, which gives no role.
+                (false, Some(_)) => "silent".into(),
                 (_, None) => "never heard".into(),
             },
             number(peer.priority.map(u64::from)),
@@ -264,7 +265,11 @@ fn show(pair: &api::Pair) -> Outcome {
         let there = link.peer_version.as_deref().unwrap_or("an unknown version");
         say(&format!("versions: {} here, {there} there", pair.version))?;
         let state = if link.connected { "connected" } else { "not connected" };
-        say(&format!("link: {state}; configuration: {}; {}", link.configuration, link.detail))?;
+        let advice = match link.configuration.as_str() {
+            "differs" => " (`evenkeel pair push` on the node whose configuration shall be kept)",
+            _ => "",
+        };
+        say(&format!("link: {state}; configuration: {}{advice}; {}", link.configuration, link.detail))?;
         if let (Some(here), Some(there)) = (link.here, link.there) {
             say(&format!(
                 "remembered here and there: flows {} and {}, entries {} and {}",

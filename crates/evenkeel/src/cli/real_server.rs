@@ -112,7 +112,17 @@ pub fn run(common: &Common, verb: RealServerVerb) -> Outcome {
         }
         RealServerVerb::Check { arguments } => check(common, &arguments),
         RealServerVerb::Undo { arguments } => undo(common, &arguments),
-        RealServerVerb::Steps { system, arguments } => say(&steps::steps(system, &arguments)),
+        RealServerVerb::Steps { arguments, .. } if arguments.method == Method::Redirect => {
+            let why = "steps are printed for method loopback alone: on Linux `evenkeel real-server setup --method redirect` does the other, elsewhere there is none";
+            Err(Failure::new(Exit::Failed, why))
+        }
+        RealServerVerb::Steps { system, arguments } => {
+            let text = steps::steps(system, &arguments);
+            match common.json {
+                true => print_json(&serde_json::json!({ "steps": text })),
+                false => say(&text),
+            }
+        }
     }
 }
 
@@ -280,7 +290,7 @@ fn undo(common: &Common, arguments: &Arguments) -> Outcome {
     for interface in arguments.interfaces(&mut network)? {
         if let Some(opener) = Decapsulator::on(interface.index) {
             opener.close(interface.index, &arguments.vip).map_err(failed)?;
-            done.insert(interface.name, "opens no tunnels for it any more");
+            done.insert(interface.name, "opens no tunnels for it");
         }
     }
     for vip in &arguments.vip {

@@ -12,11 +12,15 @@ use super::revisions::time;
 use super::table::Table;
 use super::{Common, Exit, Failure, Outcome};
 
-fn write_out(file: Option<&Path>, value: &impl serde::Serialize, what: &str) -> Outcome {
+fn write_out(common: &Common, file: Option<&Path>, value: &impl serde::Serialize, what: &str) -> Outcome {
     let bytes = serde_json::to_vec_pretty(value).map_err(anyhow::Error::from)?;
     match file {
         Some(file) => {
-            evenkeel_files::write_private(file, &bytes)?;
+            let wrong = |e| Failure::new(Exit::Failed, format!("{} cannot be written: {e}", file.display()));
+            evenkeel_files::write_private(file, &bytes).map_err(wrong)?;
+            if common.json {
+                return print_json(&serde_json::json!({ "file": file.display().to_string() }));
+            }
             say(&format!("{what} is in {}", file.display()))
         }
         None => Ok(std::io::stdout().write_all(&bytes)?),
@@ -25,7 +29,7 @@ fn write_out(file: Option<&Path>, value: &impl serde::Serialize, what: &str) -> 
 
 pub fn backup(common: &Common, file: Option<&Path>) -> Outcome {
     let backup: api::Backup = Client::new(&common.socket).get("/api/v1/backup")?;
-    write_out(file, &backup, "the backup")
+    write_out(common, file, &backup, "the backup")
 }
 
 pub fn restore(common: &Common, file: &Path, part: Option<&str>) -> Outcome {
@@ -43,7 +47,7 @@ pub fn restore(common: &Common, file: &Path, part: Option<&str>) -> Outcome {
 
 pub fn support_bundle(common: &Common, file: Option<&Path>) -> Outcome {
     let bundle: serde_json::Value = Client::new(&common.socket).get("/api/v1/support-bundle")?;
-    write_out(file, &bundle, "the bundle, without secrets,")
+    write_out(common, file, &bundle, "the bundle, without secrets,")
 }
 
 pub fn lockdown(common: &Common) -> Outcome {

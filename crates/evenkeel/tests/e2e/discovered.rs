@@ -30,7 +30,7 @@ fn keeps_its_servers(evenkeel: &Evenkeel, place: &Place, set: &dyn Fn(Option<Vec
     eventually("all three are there", LONG, || count(evenkeel) == 3);
     for (said, why) in [
         (Some(Vec::new()), "it has 0 servers, and at-least is 1"),
-        (Some(vec![all[0]]), "it has 1 servers, and had 3"),
+        (Some(vec![all[0]]), "it has 1 server, and had 3"),
         (None, "is not taken"),
     ] {
         set(said);

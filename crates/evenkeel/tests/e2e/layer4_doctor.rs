@@ -70,7 +70,11 @@ fn doctor_finds_servers_that_answer_arp_or_know_no_vip() {
     assert!(told.code != 0 && told.err.contains("is in no network"), "{told:?}");
     // Whatever a service's mode is: a machine with its VIP takes its clients.
     lab.hosts.ip("c", &["addr", "add", "10.77.0.140/24", "dev", "e0"]);
-    lab.finds(&["ERROR   plain: ", "answers ARP for the VIP 10.77.0.140", "take 10.77.0.140 off that machine"]);
+    lab.finds(&[
+        "ERROR   plain: ",
+        "answers ARP for the VIP 10.77.0.140",
+        "take 10.77.0.140 off that machine",
+    ]);
     lab.hosts.ip("c", &["addr", "del", "10.77.0.140/24", "dev", "e0"]);
     let check = lab.real_server("s1", "check", "dr", &["10.77.0.100"]);
     assert!(check.out.contains("10.77.0.100 is on e0"), "{}", check.out);

@@ -86,6 +86,11 @@ fn connections_of_a_server_a_client_and_a_service_are_closed() {
         (&["close", "nobody"][..], "no virtual service named nobody"),
         (&["close", "echo/nobody"], "no real server named nobody"),
         (&["close"], "required"),
+        (&["connections", "--service", "nobody"], "no virtual service named nobody"),
+        (&["connections", "--server", "nobody"], "no real server named nobody"),
+        (&["connections", "--state", "nothing"], "nothing is no state"),
+        (&["backup", "/nonexistent/b"], "/nonexistent/b cannot be written"),
+        (&["real-server", "steps", "linux", "--vip", "192.0.2.1", "--method", "redirect"], "loopback alone"),
     ] {
         let refused = evenkeel.cli(arguments);
         assert!(refused.code != 0 && refused.err.contains(why), "{refused:?}");

@@ -405,6 +405,11 @@ fn a_backup_does_not_roll_the_active_node_back_and_makes_no_twin() {
     assert!(refused.err.contains("restore it on the active node"), "{}", refused.err);
     assert!((0..2).all(|node| text(&lab, node).contains("name = \"shop\"")));
     assert_eq!((lab.role(0), lab.role(1)), ("active".into(), "passive".into()));
+    // A node that is there is not made twice.
+    let twin = lab.place.file("twin.json").display().to_string();
+    assert_eq!(lab.cli(1, &["backup", &twin]).code, 0);
+    let refused = lab.cli(0, &["restore", &twin, "--as", "that-node"]);
+    assert!(refused.code != 0 && refused.err.contains("lb2 is on, and heard"), "{}", refused.err);
     // The first node is gone for good, and its backup is all there is.
     lab.nodes[0].take().unwrap().signal(Signal::KILL);
     lab.await_role(1, "active");

@@ -342,7 +342,7 @@ fn a_backup_makes_another_machine_the_same() {
     drop(evenkeel);
     let target = administered(&other, "");
     let said = target.ok(&["restore", &path]);
-    assert!(said.contains("restored as revision 2") && said.contains("1 people"), "{said}");
+    assert!(said.contains("restored as revision 2") && said.contains("1 person"), "{said}");
     assert_eq!(target.server("web", "s1")["weight"], 7);
     assert!(pem.exists() && target.ok(&["user", "list"]).contains("ann"));
     assert!(target.ok(&["history"]).contains("restored from a backup"));
@@ -369,7 +369,7 @@ fn parts_start_anew_while_the_rest_runs_on() {
     };
     let probed = server.connections();
     for (part, status, says) in [
-        ("checks", 200, "1 checks begin again"),
+        ("checks", 200, "1 check begins again"),
         ("logs", 200, "opened again"),
         ("web", 200, "who is logged in stays so"),
         ("layer4", 404, "no virtual service is of layer 4"),
@@ -417,7 +417,7 @@ fn a_lockdown_closes_what_is_open() {
     let report = evenkeel.ok(&["lockdown"]);
     for line in [
         "revoked tokens without an end: old",
-        "ended 1 other sessions",
+        "ended 1 other session",
         "TLS 1.3 only",
         "LEFT  ann (admin) has no second factor",
         "certificate of its own making",

@@ -70,6 +70,12 @@ fn steps_for(system: System, mode: ServerMode, vip: IpAddr) -> String {
 
 /// What Windows needs beside addresses: who else balances, the firewall, the site, and a look at it all.
 fn more_for_windows(family: &str, vip: IpAddr) -> String {
+    let look = match vip.is_ipv4() {
+        true => format!("arp -d {vip}, ping {vip}, arp -a"),
+        false => format!(
+            "ndisc6 {vip} INTERFACE (Linux), or ping {vip}, then netsh interface ipv6 show neighbors (Windows)"
+        ),
+    };
     let shown = if vip.is_ipv4() { vip.to_string() } else { format!("[{vip}]") };
     format!(
         "\
@@ -81,7 +87,7 @@ fn more_for_windows(family: &str, vip: IpAddr) -> String {
          netsh interface {family} show interface \"Ethernet\"   shows: Weak Host Receives : enabled\n   \
          netsh interface {family} show interface \"loopback\"   shows: Weak Host Sends : enabled, Weak Host Receives : enabled\n   \
          Get-NetIPAddress -IPAddress {vip}   shows: AddressState Preferred, InterfaceAlias loopback\n   \
-         from another machine of the network: arp -d {vip}, ping {vip}, arp -a   shows the load balancer's MAC, never this server's\n"
+         from another machine of the network: {look}   shows the load balancer's MAC, never this server's\n"
     )
 }
 
