@@ -497,7 +497,8 @@ fn a_node_that_joins_by_an_older_code_brings_nothing_back() {
             lab.start(1);
         }
         eventually("the link is there", Duration::from_secs(15), || {
-            lab.json(0, &["pair", "status"])["link"]["configuration"] == "same"
+            let link = &lab.json(0, &["pair", "status"])["link"];
+            link["connected"] == true && link["configuration"] == "same"
         });
         let code = lab.json(0, &["pair", "invite"])["code"].as_str().unwrap().to_owned();
         commit(&lab, "one");
