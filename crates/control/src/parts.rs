@@ -71,7 +71,8 @@ pub fn who_has(address: IpAddr, reply: Reply<Vec<api::Holder>>) {
             Refused::new(FailureKind::Failed, format!("the network cannot be asked for {address}: {e}"))
         };
         let answers = crate::neighbours::who_has(address, ANSWER).map_err(failed);
-        let _ = reply.send(answers.and_then(|answers| match answers.asked.is_empty() {
+        let _ = reply.send(answers.and_then(|answers| match answers.asked.is_empty() && !address.is_loopback() {
+            // Nobody else has a loopback address.
             false => Ok(answers.others),
             true => {
                 let why = format!("{address} is in no network of an interface of this machine that is up, so nobody can be asked for it");

@@ -192,7 +192,7 @@ fn how_a_stream_ended_is_in_the_log() {
         ("a broken connection without a request", frame(PING, 0, 0, &[0; 7]), REFUSED, NONE),
         ("an upper-case name", post(&[("X-A", "b")]), REFUSED, NONE),
         ("a field of HTTP/1's connections", post(&[("connection", "close")]), REFUSED, NONE),
-        ("a head too large", large.concat(), " 431 0 - - PR-- ", NONE),
+        ("a head too large", large.concat(), " 431 14 - - PR-- ", NONE),
         ("a reset by the client", then(frame(RST_STREAM, 0, 1, &[0, 0, 0, 8])), LEFT, POST),
         ("a connection that is closed", post(&[]), LEFT, POST),
     ];

@@ -191,6 +191,11 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
+        "a file that the command line is given",
+        "256 MiB",
+        &[("control/src/text.rs", "FILE_AT_MOST: u64 = 256 << 20;")],
+    ),
+    (
         "files: lists and maps",
         "64 MiB; 16 MiB; 1 MiB",
         &[
