@@ -96,7 +96,10 @@ impl Repeats {
             counts.push(Count {
                 who: last.person.unwrap_or_else(|| "nobody".into()),
                 from: last.from,
-                what: format!("{} more of several kinds, the last: {}", self.others, last.what),
+                what: match self.others {
+                    1 => format!("1 more failure of its own kind: {}", last.what),
+                    others => format!("{others} more failures of several kinds, the last: {}", last.what),
+                },
                 outcome: last.outcome,
             });
         }
