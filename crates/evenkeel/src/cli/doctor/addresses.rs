@@ -175,7 +175,7 @@ impl Doctor {
         let served = self.served();
         let of_layer4 = self.status.layer_4.iter().flat_map(|l| l.interfaces.iter().map(|a| a.name.clone()));
         let of_layer4: BTreeSet<String> = of_layer4.collect();
-        for interface in self.interfaces.clone().iter().filter(|i| !i.loopback && !(i.up && i.carrier)) {
+        for interface in self.interfaces.clone().iter().filter(|i| !(i.loopback || i.up && i.carrier)) {
             let on_it = self.addresses.iter().filter(|o| o.interface == interface.index);
             let lost: BTreeSet<IpAddr> = on_it.map(|o| o.address).filter(|a| served.contains(a)).collect();
             if lost.is_empty() && !of_layer4.contains(&interface.name) {
