@@ -31,7 +31,7 @@ fn one_connection_of_http2_is_one(place: &Place, evenkeel: &Evenkeel) {
     evenkeel.commit(place, &silent);
     let mut upload = Connection::open(place.at(8080));
     upload.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n");
-    upload.send(&"x".repeat(20_000));
+    upload.send("x".repeat(20_000));
     // The preface, settings, and a head (`POST / http a`, HPACK without tables) whose body goes on.
     let head = b"\x83\x84\x86\x01\x01a";
     let frame = |kind: u8, flags: u8, stream: u8, body: &[u8]| {
