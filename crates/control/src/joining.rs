@@ -1,24 +1,25 @@
-//! How a node that is alone becomes one of a pair with a code: the other node is asked first, and its answer changes
-//! this one, or nothing does.
+//! How a node becomes one of a pair with a code: the other node is asked first, and its answer changes this one, or
+//! nothing does.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use evenkeel_admin::{FailureKind, Refused, Reply};
 use evenkeel_api as api;
-use evenkeel_peer::Code;
+use evenkeel_peer::{Code, Identity};
 use evenkeel_platform::Network;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::control::Control;
-use super::pair::{Admission, ask_to_join, own_identity, store_peer};
+use super::pair::{Admission, FromPeer, ask_to_join, own_identity, store_peer};
+use super::sync::{SECOND, with_port};
 
 impl Control {
     /// What an invitation says of this node and the other one is done, or refused: nothing of it is dropped.
     pub(super) fn check_invitation(&self, part: &api::PairPart) -> Result<(), Refused> {
         let refuse = |why: String| Err(Refused::new(FailureKind::Invalid, why));
         if let Some(peer) = &part.peer {
-            let Ok(peer) = super::sync::with_port(peer).parse::<SocketAddr>() else {
+            let Ok(peer) = with_port(peer).parse::<SocketAddr>() else {
                 return refuse(format!("{peer:?} is no address of the other node"));
             };
             let own = Network::open().and_then(|mut network| network.addresses()).unwrap_or_default();
@@ -27,7 +28,7 @@ impl Control {
             }
         }
         let Some(settings) = self.pair().map(|pair| pair.settings()) else { return Ok(()) };
-        let address = part.peer.as_deref().map(super::sync::with_port);
+        let address = part.peer.as_deref().map(with_port);
         let other_peer = address.filter(|peer| settings.peer.is_none_or(|known| known.to_string() != *peer));
         let interface = part.interface.as_ref().filter(|name| !name.is_empty());
         let other_interface =
@@ -41,52 +42,67 @@ impl Control {
         }
     }
 
-    /// Asks the node that made the code. What it says comes back as news.
-    pub(super) fn ask_to_join(
-        &self,
-        code: Code,
-        part: api::PairPart,
-        peer: String,
-        reply: Reply<api::Pair>,
-    ) -> Result<(), (Refused, Reply<api::Pair>)> {
-        let refuse = |why: String| Refused::new(FailureKind::Failed, why);
-        let prepared = || {
-            let text = self.with_pair(&part, &peer, super::sync::SECOND)?;
-            let new = self.read(&text)?;
-            self.check_storage(&text).map_err(refuse)?;
-            let name = new.pair.as_ref().map_or_else(|| self.node_name(), |pair| pair.name.as_str().into());
-            let folder = new.state_directory.join("pair");
-            let identity = own_identity(&folder, &name).map_err(refuse)?;
-            let news = self.pair_news.as_ref().map(|news| news.peer.clone());
-            let news = news.ok_or_else(|| refuse("this program is stopping".into()))?;
-            Ok((Arc::new(identity), name, folder, news))
+    /// Joins the node that made a code. It is asked first; what it says comes back as news.
+    pub fn join(&self, join: &api::Join, reply: Reply<api::Pair>) {
+        let (code, identity, name, news) = match self.joiner(join) {
+            Ok(joiner) => joiner,
+            Err(refused) => return drop(reply.send(Err(refused))),
         };
-        let (identity, name, folder, news) = match prepared() {
-            Ok(prepared) => prepared,
-            Err(refused) => return Err((refused, reply)),
-        };
+        let part = join.part.clone();
         tokio::spawn(async move {
             let result = ask_to_join(&identity, &code, &name).await;
-            let _ = news.send(super::pair::FromPeer::Admitted { result, folder, part, peer, reply });
+            let _ = news.send(FromPeer::Admitted { result, peer: code.address, part, reply });
         });
-        Ok(())
     }
 
-    /// The other node has answered: `[pair]` is written, and what it sent is taken.
+    /// As whom this node asks. One without `[pair]` makes sure before that it could have one.
+    fn joiner(
+        &self,
+        join: &api::Join,
+    ) -> Result<(Code, Identity, String, UnboundedSender<FromPeer>), Refused> {
+        let refuse = |why: String| Refused::new(FailureKind::Failed, why);
+        let code = Code::parse(&join.code).map_err(|why| Refused::new(FailureKind::Invalid, why))?;
+        let name = match self.pair() {
+            Some(_) if self.sync().link.is_none() => {
+                return Err(refuse("[pair] has no `peer`: there is no other Evenkeel node to join".into()));
+            }
+            Some(pair) => pair.settings().name.to_string(),
+            None => {
+                let text = self.with_pair(&join.part, &peer_of(&join.part, code.address), SECOND)?;
+                let new = self.read(&text)?;
+                self.check_storage(&text).map_err(refuse)?;
+                new.pair.as_ref().map_or_else(|| self.node_name(), |pair| pair.name.to_string())
+            }
+        };
+        let identity = own_identity(&self.pair_folder(), &name).map_err(refuse)?;
+        let news = self.pair_news.as_ref().map(|news| news.peer.clone());
+        Ok((code, identity, name, news.ok_or_else(|| refuse("this program is stopping".into()))?))
+    }
+
+    /// The other node has answered: where there is no `[pair]` it is written, and what it sent is taken.
     pub(super) fn admitted(
         &mut self,
         asked: Result<Admission, String>,
-        folder: &Path,
         part: &api::PairPart,
-        peer: &str,
+        peer: SocketAddr,
     ) -> Result<api::Pair, Refused> {
         let refuse = |why: String| Refused::new(FailureKind::Failed, why);
         let asked = asked.map_err(|why| refuse(format!("{why}; nothing was changed here")))?;
-        if self.pair().is_none() {
-            store_peer(folder, &asked.certificate).map_err(refuse)?;
-            self.write_pair(part, peer, super::sync::SECOND)?;
+        store_peer(&self.pair_folder(), &asked.certificate).map_err(refuse)?;
+        match &self.sync().link {
+            Some(link) => link.set_peer(asked.certificate),
+            None => self.write_pair(part, &peer_of(part, peer), SECOND)?,
         }
         self.joined(asked.keys, &asked.more).map_err(refuse)?;
         self.pair_status()
     }
+
+    pub(super) fn pair_folder(&self) -> PathBuf {
+        self.snapshot().state_directory.join("pair")
+    }
+}
+
+/// The other node's address for `[pair]`: that of the code, unless another one is said.
+fn peer_of(part: &api::PairPart, code: SocketAddr) -> String {
+    part.peer.as_deref().map_or_else(|| code.to_string(), with_port)
 }

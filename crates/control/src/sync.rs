@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use evenkeel_admin::{FailureKind, Refused, Reply};
+use evenkeel_admin::{FailureKind, Refused};
 use evenkeel_agree::agreement::Relation;
 use evenkeel_agree::past::{Head, Lineage};
 use evenkeel_api as api;
 use evenkeel_l4::Tap;
 use evenkeel_l7::tls::TicketSecrets;
-use evenkeel_peer::Code;
 use tracing::{info, warn};
 
 use super::commits::{Commits, from_peer};
@@ -128,13 +127,8 @@ impl Control {
                     warn!(%error, "flows of the peer cannot be put into the table");
                 }
             }
-            FromPeer::Admitted { result, folder, part, peer, reply } => {
-                let _ = reply.send(self.admitted(result, &folder, &part, &peer));
-            }
-            FromPeer::JoinedOther { result, reply } => {
-                let result = result.and_then(|(keys, more)| self.joined(keys, &more));
-                let refuse = |why| Refused::new(FailureKind::Failed, why);
-                let _ = reply.send(result.map_err(refuse).and_then(|()| self.pair_status()));
+            FromPeer::Admitted { result, peer, part, reply } => {
+                let _ = reply.send(self.admitted(result, &part, peer));
             }
         }
     }
@@ -489,8 +483,7 @@ impl Control {
 
     /// The first node of a pair goes on being active: it has the key before it has a peer.
     fn begin_pair(&mut self, part: &api::PairPart, peer: &str) -> Result<(), Refused> {
-        let folder = self.snapshot().state_directory.join("pair");
-        let made = Keys::load(&folder).and_then(|mut keys| keys.ensure());
+        let made = Keys::load(&self.pair_folder()).and_then(|mut keys| keys.ensure());
         made.map_err(|why| Refused::new(FailureKind::Failed, why))?;
         self.begins_pair = true;
         let written = self.write_pair(part, peer, FIRST);
@@ -517,33 +510,6 @@ impl Control {
         let link = self.sync().link.as_ref().ok_or_else(|| refuse(why.into()))?;
         let code = link.invite(&settings, &keys, more).map_err(refuse)?;
         Ok(api::Invitation { code: code.to_string(), valid_seconds: super::pair::INVITED.as_secs() })
-    }
-
-    pub fn join(&mut self, join: &api::Join, reply: Reply<api::Pair>) {
-        if let (None, Ok(code)) = (self.pair(), Code::parse(&join.code)) {
-            let peer = join.part.peer.as_deref().map_or_else(|| code.address.to_string(), with_port);
-            if let Err((refused, reply)) = self.ask_to_join(code, join.part.clone(), peer, reply) {
-                let _ = reply.send(Err(refused));
-            }
-            return;
-        }
-        let start = || -> Result<(Code, String), Refused> {
-            let code = Code::parse(&join.code).map_err(|why| Refused::new(FailureKind::Invalid, why))?;
-            let pair = self.pair().ok_or_else(|| {
-                let why = "this node's configuration has no [pair]: write one with `name` and the other node's address as `peer`, and commit it";
-                Refused::new(FailureKind::NotFound, why)
-            })?;
-            Ok((code, pair.settings().name.as_str().to_owned()))
-        };
-        let started = start();
-        match (started, &self.sync().link) {
-            (Ok((code, name)), Some(link)) => link.join(code, name, reply),
-            (Err(refused), _) => drop(reply.send(Err(refused))),
-            (Ok(_), None) => {
-                let why = "[pair] has no `peer`: there is no other Evenkeel node to join";
-                let _ = reply.send(Err(Refused::new(FailureKind::Failed, why)));
-            }
-        }
     }
 
     pub(super) fn joined(&mut self, keys: Vec<[u8; 32]>, more: &serde_json::Value) -> Result<(), String> {

@@ -171,17 +171,11 @@ pub enum FromPeer {
     },
     Said(Say),
     Flows(Batch),
-    /// What the other node says to one that is alone and would join it.
+    /// What the other node says to this one, which would join it.
     Admitted {
         result: Result<Admission, String>,
-        folder: PathBuf,
+        peer: SocketAddr,
         part: api::PairPart,
-        peer: String,
-        reply: evenkeel_admin::Reply<api::Pair>,
-    },
-    /// What came of this node's own joining.
-    JoinedOther {
-        result: Result<(Vec<[u8; 32]>, serde_json::Value), String>,
         reply: evenkeel_admin::Reply<api::Pair>,
     },
 }
@@ -189,10 +183,7 @@ pub enum FromPeer {
 /// The link of a node.
 pub struct PeerLink {
     link: Arc<Link>,
-    folder: PathBuf,
-    runtime: tokio::runtime::Handle,
-    identity: Arc<Identity>,
-    out: UnboundedSender<FromPeer>,
+    identity: Identity,
     /// Ends the runtime's thread.
     _alive: std::sync::mpsc::Sender<()>,
     pub program: Option<String>,
@@ -223,7 +214,7 @@ impl PeerLink {
         out: UnboundedSender<FromPeer>,
     ) -> Result<(PeerLink, Arc<Tables>), String> {
         let peer = settings.peer.ok_or("there is no peer")?;
-        let identity = Arc::new(own_identity(folder, settings.name.as_str())?);
+        let identity = own_identity(folder, settings.name.as_str())?;
         let options = LinkOptions {
             listen: settings.listen,
             peer,
@@ -234,8 +225,6 @@ impl PeerLink {
         let (ready, started) = std::sync::mpsc::channel();
         let (alive, end) = std::sync::mpsc::channel::<()>();
         let folder = folder.to_path_buf();
-        let place = folder.clone();
-        let own_out = out.clone();
         std::thread::Builder::new()
             .name("peer".into())
             .spawn(move || {
@@ -250,13 +239,12 @@ impl PeerLink {
                         Err(error) => return drop(ready.send(Err(error.to_string()))),
                     };
                     let tables = Arc::new(Tables::start(journal, ToPeer(link.clone())));
-                    let handle = tokio::runtime::Handle::current();
-                    let _ = ready.send(Ok((link, tables.clone(), handle)));
+                    let _ = ready.send(Ok((link, tables.clone())));
                     let mut pulse = tokio::time::interval(Duration::from_millis(500));
                     loop {
                         tokio::select! {
                             event = inbox.recv() => match event {
-                                Some(event) => on_event(event, &tables, &place, &out),
+                                Some(event) => on_event(event, &tables, &folder, &out),
                                 None => return,
                             },
                             _ = pulse.tick() => {
@@ -269,8 +257,8 @@ impl PeerLink {
                 });
             })
             .map_err(|e| e.to_string())?;
-        let (link, tables, runtime) = started.recv().map_err(|e| e.to_string())??;
-        Ok((PeerLink { link, folder, runtime, identity, out: own_out, _alive: alive, program: None }, tables))
+        let (link, tables) = started.recv().map_err(|e| e.to_string())??;
+        Ok((PeerLink { link, identity, _alive: alive, program: None }, tables))
     }
 
     pub fn say(&self, say: &Say) {
@@ -333,19 +321,9 @@ impl PeerLink {
         self.link.change_invitation(|answer| answer.body["keys"] = in_hex(keys).into());
     }
 
-    /// Joins the node that made a code; what comes of it is news.
-    pub fn join(&self, code: Code, name: String, reply: evenkeel_admin::Reply<api::Pair>) {
-        let out = self.out.clone();
-        let (identity, folder, link) = (self.identity.clone(), self.folder.clone(), self.link.clone());
-        self.runtime.spawn(async move {
-            let asked = ask_to_join(&identity, &code, &name).await;
-            let result = asked.and_then(|Admission { keys, certificate, more }| {
-                store_peer(&folder, &certificate)?;
-                link.set_peer(CertificateDer::from(certificate));
-                Ok((keys, more))
-            });
-            let _ = out.send(FromPeer::JoinedOther { result, reply });
-        });
+    /// The certificate by which the other node is known from now on.
+    pub fn set_peer(&self, certificate: Vec<u8>) {
+        self.link.set_peer(CertificateDer::from(certificate));
     }
 
     pub fn status(&self) -> api::PairLink {
