@@ -612,15 +612,26 @@ impl Plane {
             let server = spec.and_then(|s| s.servers.iter().find(|s| s.name == name));
             server.is_none_or(|s| s.keep_when_removed)
         };
+        let gone = self.leaving(service, present, keeps);
+        self.retire_each(gone)
+    }
+
+    /// Of a service those that are not present and have not left before, with what they take from now on.
+    fn leaving(
+        &self,
+        service: &str,
+        present: &HashSet<u32>,
+        keeps: impl Fn(&str) -> bool,
+    ) -> Vec<(u32, u32)> {
         let notes = self.book.destinations.iter();
-        let gone: Vec<(u32, bool)> = notes
+        notes
             .filter(|(number, n)| n.service == service && !n.leaving && !present.contains(number))
-            .map(|(number, n)| (*number, keeps(&n.name)))
-            .collect();
-        for (number, keeps) in gone {
-            self.retire(number, if keeps { TAKES_EXISTING } else { RESETS_EXISTING })?;
-        }
-        Ok(())
+            .map(|(number, n)| (*number, if keeps(&n.name) { TAKES_EXISTING } else { RESETS_EXISTING }))
+            .collect()
+    }
+
+    fn retire_each(&mut self, gone: Vec<(u32, u32)>) -> Result<(), PlaneError> {
+        gone.into_iter().try_for_each(|(number, takes)| self.retire(number, takes))
     }
 
     fn retire(&mut self, number: u32, takes: u32) -> Result<(), PlaneError> {
@@ -642,11 +653,7 @@ impl Plane {
             let spec = before.and_then(|spec| spec.servers.iter().find(|s| s.name == server));
             spec.is_none_or(|server| server.keep_when_removed && server.takes.existing)
         };
-        let notes = self.book.destinations.iter().filter(|(_, n)| n.service == name && !n.leaving);
-        let own: Vec<(u32, bool)> = notes.map(|(number, n)| (*number, keeps(&n.name))).collect();
-        for (number, keeps) in own {
-            self.retire(number, if keeps { TAKES_EXISTING } else { RESETS_EXISTING })?;
-        }
+        self.retire_each(self.leaving(name, &HashSet::new(), keeps))?;
         if let Some(note) = self.book.services.remove(name) {
             self.unsaved = true;
             self.cooling.extend([note.ring, note.hash].map(|e| (Instant::now(), e)));

@@ -60,8 +60,9 @@ pub fn finish(worker: &Worker, view: &ServiceView, client: &Client, record: &mut
     if http {
         settle(worker, view, record, 0);
         counters.latency.observe(now_ms.saturating_sub(record.start_ms));
+    } else {
+        count_bytes(worker, view, record);
     }
-    count_bytes(worker, view, record);
     counters.retries.add(u64::from(record.retries));
     if let Some(server) = &record.server {
         let counters = server.counters();
