@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::listing::{Details, Endpoint, List};
+use crate::listing::{Details, Endpoint, List, too_many};
 
 /// What is added to a question: answer when there is something newer than this state, or after a while.
 pub fn question(index: Option<u64>, wait: Duration) -> String {
@@ -41,10 +41,7 @@ pub fn servers(text: &[u8], at_most: u32) -> Result<List, String> {
         let weight = service["Weights"]["Passing"].as_u64().map(|w| u16::try_from(w).unwrap_or(u16::MAX));
         list.entry(place).or_insert(Details { weight, backup: false });
         if list.len() > at_most as usize {
-            return Err(format!(
-                "it has more than {}",
-                evenkeel_model::counted(at_most, "server", "servers")
-            ));
+            return Err(too_many(at_most));
         }
     }
     // 1 is what Consul says where nobody has said anything.

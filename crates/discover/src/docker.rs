@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use evenkeel_model::DockerSource;
 use serde_json::Value;
 
-use crate::listing::{Details, Endpoint, List};
+use crate::listing::{Details, Endpoint, List, too_many};
 
 const HEAD_AT_MOST: usize = 16 << 10;
 
@@ -131,10 +131,7 @@ pub fn servers(text: &[u8], source: &DockerSource, at_most: u32) -> Result<List,
         let details = Details { weight, backup: labels["evenkeel.backup"] == "true" };
         list.insert(Endpoint::Address(SocketAddr::new(ip, port)), details);
         if list.len() > at_most as usize {
-            return Err(format!(
-                "it has more than {}",
-                evenkeel_model::counted(at_most, "server", "servers")
-            ));
+            return Err(too_many(at_most));
         }
     }
     Ok(list)

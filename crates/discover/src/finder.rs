@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use evenkeel_model::{Discover, DiscoverSource, HostName, HttpSource, ResolverSettings, counted};
+use evenkeel_model::{Discover, DiscoverSource, HostName, HttpSource, ResolverSettings};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until};
@@ -18,7 +18,7 @@ use crate::docker;
 use crate::hosts::{ResolvConf, hosts, resolv_conf};
 use crate::http::{self, Heard};
 use crate::known::{Answer, Failure, Known};
-use crate::listing::{Believed, Details, Endpoint, List, Verdict, file_sd, file_sd_yaml};
+use crate::listing::{Believed, Details, Endpoint, List, Verdict, file_sd, file_sd_yaml, too_many};
 use evenkeel_dns::Service;
 
 /// Look-ups at a time.
@@ -518,9 +518,7 @@ impl Search {
             let servers: List = places.map(|place| (place, Details::default())).collect();
             let servers = match (found.failing, servers.len() > list.at_most as usize) {
                 (Some(failure), _) => Err(failure.as_str().to_owned()),
-                (None, true) => {
-                    Err(format!("it has more than {}", counted(list.at_most, "server", "servers")))
-                }
+                (None, true) => Err(too_many(list.at_most)),
                 (None, false) => Ok(servers),
             };
             self.take_list(&list, servers);
@@ -556,7 +554,7 @@ fn paths(rules: &ResolverSettings) -> (PathBuf, PathBuf) {
 /// the largest; a weight of 0 is a very small one (RFC 2782).
 fn listed(services: &[Service], at_most: u32) -> Result<List, String> {
     if services.len() > at_most as usize {
-        return Err(format!("it has more than {}", counted(at_most, "server", "servers")));
+        return Err(too_many(at_most));
     }
     let first = services.iter().map(|s| s.priority).min().unwrap_or(0);
     let all_zero = services.iter().all(|s| s.weight == 0);

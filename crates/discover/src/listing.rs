@@ -54,6 +54,11 @@ pub fn file_sd_yaml(text: &[u8], at_most: u32) -> Result<List, String> {
     groups(&value, at_most)
 }
 
+/// What is said of a list that is longer than it may be.
+pub fn too_many(at_most: u32) -> String {
+    format!("it has more than {}", counted(at_most, "server", "servers"))
+}
+
 fn groups(value: &Value, at_most: u32) -> Result<List, String> {
     let groups = value.as_array().ok_or("it is no list of groups")?;
     let mut list = List::new();
@@ -68,7 +73,7 @@ fn groups(value: &Value, at_most: u32) -> Result<List, String> {
             })?;
             list.entry(place).or_insert(details);
             if list.len() > at_most as usize {
-                return Err(format!("it has more than {}", counted(at_most, "server", "servers")));
+                return Err(too_many(at_most));
             }
         }
     }

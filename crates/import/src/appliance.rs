@@ -73,25 +73,21 @@ fn names_above<'a>(leaf: &Node<'a, '_>) -> Vec<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Source, SourceKind, import};
+    use crate::SourceKind;
+    use crate::tests::told;
 
-    fn told(text: &str) -> (String, Vec<(usize, String, &'static str)>) {
-        let source = Source { kind: SourceKind::LbConfig, file: "lb_config.xml".into(), text: text.into() };
-        let made = import(&[source], &Default::default());
-        evenkeel_config::read(&made.text).unwrap_or_else(|e| panic!("{e:?}\n{}", made.text));
-        (made.text, made.left.into_iter().map(|l| (l.line, l.keyword, l.severity.as_str())).collect())
+    fn made(text: &str) -> crate::Imported {
+        crate::tests::made(SourceKind::LbConfig, text)
     }
 
     #[test]
     fn the_node_is_carried_and_the_rest_is_named() {
-        let (text, told) = told(
+        let made = made(
             "<config>\n<physical><network>\n<hostname>lbmaster</hostname>\n<slave>192.168.2.81</slave>\n<fullsync>on</fullsync></network>\n<rip><eth0><ip>192.168.2.80</ip></eth0><eth1><ip/></eth1></rip></physical>\n<virtual><vip>10.0.0.1</vip><password>secret</password></virtual>\n</config>\n",
         );
-        assert!(text.contains("host-name = \"lbmaster\""), "{text}");
-        let told: Vec<(usize, &str, &str)> =
-            told.iter().map(|(line, word, kind)| (*line, word.as_str(), *kind)).collect();
+        assert!(made.text.contains("host-name = \"lbmaster\""), "{}", made.text);
         assert_eq!(
-            told,
+            told(&made),
             [
                 (4, "slave", "lost"),
                 (5, "fullsync", "remark"),
@@ -106,12 +102,10 @@ mod tests {
     #[test]
     fn what_is_no_xml_is_refused() {
         for text in ["not xml", "<a><b></a>", "<!DOCTYPE a [<!ENTITY b \"x\">]><a>&b;</a>"] {
-            assert_eq!(
-                told(text).1.first().map(|(_, word, kind)| (word.as_str(), *kind)),
-                Some(("lb_config", "wrong"))
-            );
+            let first = told(&made(text)).first().map(|(_, word, kind)| (word.to_string(), *kind));
+            assert_eq!(first, Some(("lb_config".to_owned(), "wrong")));
         }
         let deep = "<a>".repeat(100_000);
-        assert_eq!(told(&deep).1.len(), 1);
+        assert_eq!(told(&made(&deep)).len(), 1);
     }
 }

@@ -375,25 +375,23 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Source, SourceKind, import};
+    use crate::SourceKind;
+    use crate::tests::told;
 
-    fn made(text: &str) -> (String, Vec<(usize, String, &'static str)>) {
-        let source = Source { kind: SourceKind::Lvs, file: "lvs.cf".into(), text: text.into() };
-        let made = import(&[source], &Default::default());
-        evenkeel_config::read(&made.text).unwrap_or_else(|e| panic!("{e:?}\n{}", made.text));
-        let told = made.left.into_iter().map(|l| (l.line, l.keyword, l.severity.as_str())).collect();
-        (made.text, told)
+    fn made(text: &str) -> crate::Imported {
+        crate::tests::made(SourceKind::Lvs, text)
     }
 
     #[test]
     fn what_piranha_says_is_carried_or_told() {
-        let (text, told) = made(
+        let made = made(
             "network = nat\ndeadtime = 18\nzap = 1\nodd line\nvirtual a {\n address = 192.0.2.10 eth0:1\n port = 25\n expect = \"220 .*\"\n use_regex = 1\n load_monitor = uptime\n timeout = 6\n reentry = 15\n # of the servers\n server b {\n  address = 192.0.2.11\n  odd = 1\n }\n}\n",
         );
+        let text = &made.text;
         assert!(text.contains("expect-regex = \"220 .*\""), "{text}");
         assert!(text.contains("interval = \"6s\", rise = 3"), "{text}");
         assert!(text.contains("# of the servers\n[[virtual-service]]"), "{text}");
-        let told: Vec<(usize, &str)> = told.iter().map(|(line, word, _)| (*line, word.as_str())).collect();
+        let told: Vec<(usize, &str)> = told(&made).iter().map(|(line, word, _)| (*line, *word)).collect();
         let expected =
             [(4, "odd"), (2, "deadtime"), (3, "zap"), (6, "address"), (10, "load_monitor"), (16, "odd")];
         assert_eq!(told, expected);
@@ -406,9 +404,9 @@ mod tests {
             let text = format!(
                 "virtual a {{\n address = 192.0.2.10\n{words}\n server b {{\n  address = 192.0.2.11\n }}\n}}\n"
             );
-            let (text, told) = made(&text);
-            assert_eq!(told, [], "{words}");
-            text.lines().find_map(|line| line.strip_prefix("health-check = ")).unwrap().to_owned()
+            let made = made(&text);
+            assert_eq!(told(&made), [], "{words}");
+            made.text.lines().find_map(|line| line.strip_prefix("health-check = ")).unwrap().to_owned()
         };
         let page = r#"send = "GET /up HTTP/1.0\r\n\r\n""#;
         assert!(
@@ -425,9 +423,10 @@ mod tests {
 
     #[test]
     fn what_serves_nobody_or_only_moves_is_told() {
-        let (text, told) = made(
+        let made = made(
             "service = fos\nfailover mail {\n active = 1\n address = 192.0.2.20 eth0:2\n vip_nmask = 255.255.255.0\n port = 25\n start_cmd = \"/etc/init.d/mail start\"\n}\nvirtual a {\n address = 192.0.2.10\n fwmark = 3\n sorry_server = 127.0.0.1\n server b {\n  address = 192.0.2.11\n }\n}\nvirtual none {\n address = 192.0.2.12\n}\n",
         );
+        let text = &made.text;
         assert!(text.contains("floating-ips = [\"192.0.2.20/24\"]"), "{text}");
         assert!(!text.contains("127.0.0.1"), "{text}");
         let expected = [
@@ -439,8 +438,6 @@ mod tests {
             (11, "fwmark", "grave"),
             (17, "virtual none", "grave"),
         ];
-        let told: Vec<(usize, &str, &str)> =
-            told.iter().map(|(line, word, kind)| (*line, word.as_str(), *kind)).collect();
-        assert_eq!(told, expected);
+        assert_eq!(told(&made), expected);
     }
 }

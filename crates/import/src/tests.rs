@@ -29,6 +29,21 @@ fn check(sources: &[(SourceKind, &str)], holds: &[&str], left: &[&str]) -> Strin
     imported.text
 }
 
+/// One source; what comes out is a configuration.
+pub(crate) fn made(kind: SourceKind, text: &str) -> crate::Imported {
+    let file = format!("{}.conf", kind.as_str());
+    let made = import(&[Source { kind, file, text: text.into() }], &BTreeMap::new());
+    if let Err(problems) = evenkeel_config::read(&made.text) {
+        panic!("{problems:#?}\n{}\n{:#?}", made.text, made.left);
+    }
+    made
+}
+
+/// What is told: line, word, and how grave it is.
+pub(crate) fn told(made: &crate::Imported) -> Vec<(usize, &str, &'static str)> {
+    made.left.iter().map(|l| (l.line, l.keyword.as_str(), l.severity.as_str())).collect()
+}
+
 #[test]
 fn many_ports_in_the_old_form() {
     let text = "global\n  daemon\n  maxconn 40000\n  ulimit-n 81000\n  stats socket /run/h.stat mode 600\n\ndefaults\n  mode http\n  contimeout 4000\n  clitimeout 1800000\n  srvtimeout 1800000\n  balance roundrobin\n\n# telephones\nlisten OCS_ALL 192.0.2.20:5061\n  bind 192.0.2.20:5060,192.0.2.20:5065\n  mode tcp\n  balance leastconn\n  stick-table type ip size 10240k expire 30m\n  stick on src\n  server one 192.0.2.4 weight 1 check port 5061 inter 2000 rise 2 fall 3\n  server two 192.0.2.5 weight 1 check port 5061 inter 2000 rise 2 fall 3\n  server last 127.0.0.1:9081 backup\n  option redispatch\n\nlisten stats :7777\n  stats enable\n  stats uri /\n";

@@ -6,39 +6,18 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use evenkeel_sim::truth::world::{broken as broken_world, play_traced};
+use evenkeel_sim::truth::world::{Broken, broken as broken_world, play_traced};
 use evenkeel_sim::truth::{edits, machine};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| arguments.get(at).and_then(|a| a.parse::<u64>().ok());
-    if arguments.first().is_some_and(|a| a == "--story") {
-        let seed = number(1).unwrap_or(0);
-        return match play_traced(seed, arguments.get(2).is_none(), true) {
-            Ok(_) => ExitCode::SUCCESS,
-            Err(broken) => {
-                println!("seed {}, {} ms: {}", broken.seed, broken.at, broken.what);
-                ExitCode::FAILURE
-            }
-        };
-    }
-    if arguments.first().is_some_and(|a| a == "--edits") {
-        return match edits::play(number(1).unwrap_or(0), true) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(broken) => {
-                println!("seed {}, {} ms: {}", broken.seed, broken.at, broken.what);
-                ExitCode::FAILURE
-            }
-        };
-    }
-    if arguments.first().is_some_and(|a| a == "--machine") {
-        return match machine::play(number(1).unwrap_or(0), true) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(broken) => {
-                println!("seed {}, {} ms: {}", broken.seed, broken.at, broken.what);
-                ExitCode::FAILURE
-            }
-        };
+    let seed = number(1).unwrap_or(0);
+    match arguments.first().map(String::as_str) {
+        Some("--story") => return told(play_traced(seed, arguments.get(2).is_none(), true).map(drop)),
+        Some("--edits") => return told(edits::play(seed, true)),
+        Some("--machine") => return told(machine::play(seed, true)),
+        _ => {}
     }
     let (count, first) = (number(0).unwrap_or(100_000), number(1).unwrap_or(0));
     let (next, broken) = (AtomicU64::new(first), AtomicU64::new(0));
@@ -73,4 +52,15 @@ fn main() -> ExitCode {
     let broken = broken.load(Relaxed);
     println!("{count} seeds from {first}: {broken} broken, {:.1} s", start.elapsed().as_secs_f64());
     if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What one seed has come to.
+fn told(played: Result<(), Broken>) -> ExitCode {
+    match played {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(broken) => {
+            println!("seed {}, {} ms: {}", broken.seed, broken.at, broken.what);
+            ExitCode::FAILURE
+        }
+    }
 }

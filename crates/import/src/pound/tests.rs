@@ -1,13 +1,8 @@
-use crate::{Severity, Source, SourceKind, import};
+use crate::{Severity, SourceKind};
 
 /// What comes of a file; it is a configuration.
 fn made(text: &str) -> crate::Imported {
-    let source = Source { kind: SourceKind::Pound, file: "pound.cfg".into(), text: text.into() };
-    let made = import(&[source], &Default::default());
-    if let Err(problems) = evenkeel_config::read(&made.text) {
-        panic!("{problems:#?}\n{}\n{:#?}", made.text, made.left);
-    }
-    made
+    crate::tests::made(SourceKind::Pound, text)
 }
 
 const SERVER: &str = "BackEnd\nAddress 192.0.2.2\nPort 80\nEnd\n";
