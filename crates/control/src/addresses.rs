@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel_api as api;
 use evenkeel_model::{Snapshot, host_prefix};
-use evenkeel_platform::{Interface, Network, NetworkChanges, OwnAddress};
+use evenkeel_platform::{Interface, Network, NetworkChanges, OwnAddress, mac_text};
 use tracing::{error, info, warn};
 
 use super::pair::{
@@ -165,10 +165,6 @@ fn name_of(interfaces: &[Interface], index: u32) -> String {
     found.map_or_else(|| format!("interface {index}"), |i| i.name.clone())
 }
 
-fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
 fn taken(address: IpAddr, mac: [u8; 6]) -> String {
     format!(
         "{address} is in use: the machine with the MAC {} answers for it; take another address, or free it there first",
@@ -176,8 +172,12 @@ fn taken(address: IpAddr, mac: [u8; 6]) -> String {
     )
 }
 
-/// What becomes of addresses between two configurations, for a plan; or which of them cannot be here.
-pub fn foresee(old: &Snapshot, new: &Snapshot) -> Result<Vec<api::PlanStep>, (IpAddr, String)> {
+/// What becomes of addresses between two configurations, for a plan, and what the network is to be asked before; or
+/// which of them cannot be here.
+pub fn foresee(
+    old: &Snapshot,
+    new: &Snapshot,
+) -> Result<(Vec<api::PlanStep>, Option<Questions>), (IpAddr, String)> {
     let (before, after) = (wanted(old), wanted(new));
     let known = addresses_of(&before);
     let fresh: Vec<&Want> = after.iter().filter(|w| !known.contains(&w.address)).collect();
@@ -189,12 +189,12 @@ pub fn foresee(old: &Snapshot, new: &Snapshot) -> Result<Vec<api::PlanStep>, (Ip
         .filter_map(|w| Some((before.iter().find(|b| b.address == w.address && b.prefix != w.prefix)?, w)))
         .collect();
     if fresh.is_empty() && gone.is_empty() && changed.is_empty() && left_out.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     }
     let all = known.union(&stay).copied().collect();
     // Where the network cannot be read nothing is foretold; the commit says what is wrong.
     let Ok(seen) = Network::open().and_then(|mut network| network_snapshot(&mut network, &all)) else {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     };
     let ours: BTreeSet<GuardedAddress> =
         seen.own.iter().filter(|o| o.ours).map(|o| (o.interface, o.address, o.prefix)).collect();
@@ -210,9 +210,11 @@ pub fn foresee(old: &Snapshot, new: &Snapshot) -> Result<Vec<api::PlanStep>, (Ip
         let detail = format!("becomes /{} on {name}", want.prefix);
         steps.push(step("change", format!("address {}/{}", was.address, was.prefix), detail));
     }
+    let mut places = BTreeSet::new();
     for want in fresh {
         let place = place_of(want, &seen, &foreign).map_err(|why| (want.address, why))?;
         let Some((interface, address, prefix)) = place else { continue };
+        places.extend(place);
         let name = name_of(&seen.interfaces, interface);
         let mut detail = match spot(address, &foreign, None) {
             Spot::Near(_) => format!("is put on {name}"),
@@ -230,7 +232,11 @@ pub fn foresee(old: &Snapshot, new: &Snapshot) -> Result<Vec<api::PlanStep>, (Ip
         let detail = format!("is taken from {name} when its last connection has ended");
         steps.push(step("remove", format!("address {}/{}", there.address, there.prefix), detail));
     }
-    Ok(steps)
+    places.retain(|place| seen.own.iter().all(|own| own.address != place.1));
+    // Of a pair the role decides who has them.
+    let asks = new.pair.is_none() && !places.is_empty();
+    let servers = direct_servers(new);
+    Ok((steps, asks.then_some(Questions { places, servers, interfaces: seen.interfaces })))
 }
 
 /// VIPs that programs listen on and that others put on this machine.
@@ -244,36 +250,12 @@ fn vips_of_others(new: &Snapshot) -> BTreeSet<IpAddr> {
     vips.filter(|a| !a.is_unspecified() && !a.is_loopback() && !placed.contains(a)).collect()
 }
 
-/// What a plan asks the network before it promises an address.
+/// What a plan asks the network before it promises addresses that would come to this node, as the commit does.
 pub struct Questions {
     places: BTreeSet<GuardedAddress>,
     /// Real servers that may answer for VIPs, and are told of elsewhere.
     servers: BTreeSet<IpAddr>,
     interfaces: Vec<Interface>,
-}
-
-/// Addresses that would come to this node with a new configuration, of which a commit makes sure. Of a pair the role
-/// decides who has them.
-pub fn questions(old: &Snapshot, new: &Snapshot) -> Option<Questions> {
-    if new.pair.is_some() {
-        return None;
-    }
-    let known = addresses_of(&wanted(old));
-    let fresh: Vec<Want> = wanted(new).into_iter().filter(|w| !known.contains(&w.address)).collect();
-    if fresh.is_empty() {
-        return None;
-    }
-    let seen =
-        Network::open().and_then(|mut network| network_snapshot(&mut network, &addresses_of(&fresh))).ok()?;
-    let foreign = foreign(&seen.own, &BTreeSet::new());
-    let here: BTreeSet<IpAddr> = seen.own.iter().map(|o| o.address).collect();
-    let places = fresh.iter().filter_map(|want| place_of(want, &seen, &foreign).ok().flatten());
-    let places: BTreeSet<GuardedAddress> = places.filter(|place| !here.contains(&place.1)).collect();
-    (!places.is_empty()).then(|| Questions {
-        places,
-        servers: direct_servers(new),
-        interfaces: seen.interfaces,
-    })
 }
 
 impl Questions {

@@ -201,34 +201,36 @@ impl Control {
     // Configuration
 
     pub fn plan(&self, text: &str) -> Result<api::Plan, Refused> {
+        Ok(self.plan_with_questions(text)?.0)
+    }
+
+    pub(super) fn plan_with_questions(
+        &self,
+        text: &str,
+    ) -> Result<(api::Plan, Option<addresses::Questions>), Refused> {
         let new = self.read(text)?;
         self.plan_to(text, &new)
     }
 
-    /// What a plan would put on this node that it can have.
-    pub(super) fn questions(&self, text: &str) -> Option<addresses::Questions> {
-        addresses::questions(&self.snapshot, &self.read(text).ok()?)
-    }
-
     /// A plan of which the network was asked whether others have the addresses that would come here.
     pub(super) fn plan_when_asked(&self, text: String, to: Reply<api::Plan>) {
-        let plan = self.plan(&text);
-        let questions = plan.as_ref().ok().and_then(|_| self.questions(&text));
+        let (plan, questions) = match self.plan_with_questions(&text) {
+            Ok(planned) => planned,
+            Err(refused) => return drop(to.send(Err(refused))),
+        };
         crate::parts::ask_for(questions, move |taken| {
-            let plan = match taken {
+            let _ = to.send(match taken {
                 Some((address, why)) => Err(cannot_be_here(&text, address, &why)),
-                None => plan,
-            };
-            let _ = to.send(plan);
+                None => Ok(plan),
+            });
         });
     }
 
     pub(super) fn propose_when_asked(&self, edits: api::Edits, to: Reply<api::Proposal>) {
-        let mut proposal = match self.propose(edits) {
-            Ok(proposal) => proposal,
+        let (mut proposal, questions) = match self.propose(edits) {
+            Ok(proposed) => proposed,
             Err(refused) => return drop(to.send(Err(refused))),
         };
-        let questions = proposal.plan.as_ref().and_then(|_| self.questions(&proposal.text));
         crate::parts::ask_for(questions, move |taken| {
             if let Some((address, why)) = taken {
                 proposal.problems = cannot_be_here(&proposal.text, address, &why).failure.problems;
@@ -238,9 +240,14 @@ impl Control {
         });
     }
 
-    fn plan_to(&self, text: &str, new: &Snapshot) -> Result<api::Plan, Refused> {
+    fn plan_to(
+        &self,
+        text: &str,
+        new: &Snapshot,
+    ) -> Result<(api::Plan, Option<addresses::Questions>), Refused> {
         let addresses = addresses::foresee(&self.snapshot, new);
-        let addresses = addresses.map_err(|(address, why)| cannot_be_here(text, address, &why))?;
+        let (addresses, questions) =
+            addresses.map_err(|(address, why)| cannot_be_here(text, address, &why))?;
         let steps = evenkeel_config::plan(&self.configured, new).steps.into_iter();
         let steps = steps.map(|step| api::PlanStep {
             action: step.action.into(),
@@ -253,13 +260,14 @@ impl Control {
         notes.extend(evenkeel_config::orders(&self.snapshot, new));
         notes.extend(self.discovery.notes(new));
         notes.extend(super::run_time::notes(&self.overrides, &self.configured, new));
-        Ok(api::Plan {
+        let plan = api::Plan {
             from: self.revision(),
             steps,
             peer: self.peer_would(new),
             notes,
             warnings: self.warnings_of(new),
-        })
+        };
+        Ok((plan, questions))
     }
 
     /// Makes a text the running configuration and the file's content, or changes nothing.
@@ -271,7 +279,7 @@ impl Control {
         options: &api::CommitOptions,
     ) -> Result<api::Committed, Refused> {
         let new = self.read(&text)?;
-        let plan = self.plan_to(&text, &new)?;
+        let (plan, _) = self.plan_to(&text, &new)?;
         self.apply(new, &[], Some(&text)).map_err(|e| Refused::new(FailureKind::Failed, e))?;
         self.committed(&text, revision, options);
         let confirm_within_ms = self.overrides.unconfirmed().and(options.confirm_ms);

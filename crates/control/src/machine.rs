@@ -51,7 +51,7 @@ fn read_machine(name: String) -> std::io::Result<api::Machine> {
     };
     let described = interfaces.iter().map(|i| api::MachineInterface {
         name: i.name.clone(),
-        mac: i.mac.map(|byte| format!("{byte:02x}")).join(":"),
+        mac: evenkeel_platform::mac_text(i.mac),
         mtu: i.mtu,
         up: i.up,
         carrier: i.carrier,

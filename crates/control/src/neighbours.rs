@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use evenkeel_api::Holder;
 use evenkeel_model::{host_prefix, mask_address};
-use evenkeel_platform::{Announcer, Network, OwnAddress};
+use evenkeel_platform::{Announcer, Network, OwnAddress, mac_text};
 
 /// Addresses that one interface asks for at a time.
-const ASKED: usize = 64;
+pub const ASKED: usize = 64;
 
 /// Who answers for an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn who_answers(addresses: &BTreeSet<IpAddr>, within: Duration) -> io::Result
                         same.map(|((_, a), _)| *a).min_by_key(|a| (a.is_ipv4() != address.is_ipv4(), *a));
                     answers.others.push(Holder {
                         interface: interface.name.clone(),
-                        mac: mac.map(|byte| format!("{byte:02x}")).join(":"),
+                        mac: mac_text(*mac),
                         known_as,
                     });
                 }

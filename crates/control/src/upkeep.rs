@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use similar::TextDiff;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::addresses::Questions;
 use super::control::{Control, read, wall_ms};
 use super::overrides::Live;
 
@@ -43,7 +44,7 @@ impl Control {
     }
 
     /// What edits would make of a text, and what committing that would do.
-    pub fn propose(&self, edits: api::Edits) -> Result<api::Proposal, Refused> {
+    pub fn propose(&self, edits: api::Edits) -> Result<(api::Proposal, Option<Questions>), Refused> {
         let changes: Vec<Change> = edits.edits.into_iter().map(change).collect();
         let base = edits.text.unwrap_or_else(|| self.running_text());
         let text = match changes.is_empty() {
@@ -52,9 +53,9 @@ impl Control {
                 evenkeel_config::edit(&base, &changes).map_err(|why| refuse(FailureKind::Invalid, why))?
             }
         };
-        let (problems, plan) = match self.plan(&text) {
-            Ok(plan) => (Vec::new(), Some(plan)),
-            Err(refused) => (refused.failure.problems, None),
+        let (problems, plan, questions) = match self.plan_with_questions(&text) {
+            Ok((plan, questions)) => (Vec::new(), Some(plan), questions),
+            Err(refused) => (refused.failure.problems, None, None),
         };
         let running = self.running_text();
         let diff = TextDiff::from_lines(&running, &text)
@@ -63,7 +64,7 @@ impl Control {
             .header("running", "proposed")
             .to_string();
         let values = evenkeel_config::values(&text);
-        Ok(api::Proposal { text, values, diff, problems, plan })
+        Ok((api::Proposal { text, values, diff, problems, plan }, questions))
     }
 
     // Backup and restore

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use crate::command::run;
+use crate::mac_text;
 
 const TABLE: &str = "evenkeel_keep";
 /// Connections whose beginning was seen.
@@ -72,8 +73,8 @@ fn rules(all: &[Forward]) -> String {
             let _ = write!(
                 text,
                 "  {mine} tcp flags & (syn | ack) == syn add @{family}own{number} {{ {key} }} accept\n  {key} @{family}own{number} accept\n  {mine} ether daddr set {} ether saddr set {} fwd to \"{}\"\n",
-                mac(forward.mac),
-                mac(forward.own_mac),
+                mac_text(forward.mac),
+                mac_text(forward.own_mac),
                 forward.interface
             );
         }
@@ -81,10 +82,6 @@ fn rules(all: &[Forward]) -> String {
     }
     text.push_str("}\n");
     text
-}
-
-fn mac(bytes: [u8; 6]) -> String {
-    bytes.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// An interface on which this machine tells nobody of addresses that are not on it; ends with this.

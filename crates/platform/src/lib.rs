@@ -44,6 +44,11 @@ pub use wake::Waker;
 /// the place of its own, whose parts it may not understand.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
+/// A MAC address as people write it.
+pub fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// Raises the limit of open files to what the system allows; the limit now in force.
 pub fn raise_file_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -17,10 +17,8 @@ use tracing::{info, warn};
 
 use super::guard::{Guard, GuardedAddress};
 use super::network_watcher::{LIFE, Lent, NetworkSnapshot};
-use crate::neighbours::is_near;
+use crate::neighbours::{ASKED, is_near};
 
-/// Addresses of an interface that are asked for before a takeover.
-const ASKED: usize = 64;
 /// How long somebody who has the address may take to say so: its kernel does it, whatever its daemon does.
 const ASK: Duration = Duration::from_millis(15);
 

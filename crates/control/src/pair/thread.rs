@@ -598,10 +598,10 @@ impl Thread {
             self.conflict_since = None;
             return false;
         };
-        let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        let what = format!("{} has {address}", mac.join(":"));
+        let mac = evenkeel_platform::mac_text(mac);
+        let what = format!("{mac} has {address}");
         if self.conflict.as_ref() != Some(&what) {
-            warn!(%address, mac = mac.join(":"), "the peer is silent on every path, but somebody has its addresses: the takeover waits a moment");
+            warn!(%address, mac, "the peer is silent on every path, but somebody has its addresses: the takeover waits a moment");
             self.conflict = Some(what);
         }
         let now = self.now();
