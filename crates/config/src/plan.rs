@@ -112,35 +112,13 @@ pub fn plan(old: &Snapshot, new: &Snapshot) -> Plan {
                 "remove",
                 format!("virtual service {}", service.name),
                 format!("stops listening on {}", vips(service)),
-                without(service, new),
+                Impact::Drains,
             )),
             Change::Both(before, after) if std::ptr::eq(before, after) => {}
-            Change::Both(before, after) => {
-                let impact = match (before.mode.is_layer4(), after.mode.is_layer4()) {
-                    // Packets of layer 4 do not reach the connections that this program had itself.
-                    (false, true) => Impact::Cuts,
-                    (true, false) if without(before, new) == Impact::Cuts => Impact::Cuts,
-                    _ => Impact::NewConnections,
-                };
-                service_steps(before, after, impact, &mut steps);
-            }
+            Change::Both(before, after) => service_steps(before, after, &mut steps),
         }
     }
     Plan { steps }
-}
-
-/// What becomes of the connections of a service that is taken away. Those of layer 4 go on while packets reach this
-/// machine and something forwards them: another service of layer 4, and their address.
-fn without(service: &VirtualService, new: &Snapshot) -> Impact {
-    if !service.mode.is_layer4() {
-        return Impact::Drains;
-    }
-    let goes_on = new.services.iter().any(|s| s.mode.is_layer4());
-    let has = |vip: &evenkeel_model::Vip| {
-        let mut all = new.services.iter().flat_map(|s| &s.vips);
-        all.any(|v| v.address == vip.address) || new.addresses.floating.iter().any(|f| f.0 == vip.address)
-    };
-    if goes_on && service.vips.iter().all(has) { Impact::Drains } else { Impact::Cuts }
 }
 
 fn step(action: &'static str, subject: String, detail: String, impact: Impact) -> PlanStep {
@@ -418,7 +396,7 @@ fn check_changes(old: &HealthCheck, new: &HealthCheck) -> Vec<String> {
     parts.collect()
 }
 
-fn service_steps(before: &VirtualService, after: &VirtualService, impact: Impact, steps: &mut Vec<PlanStep>) {
+fn service_steps(before: &VirtualService, after: &VirtualService, steps: &mut Vec<PlanStep>) {
     let subject = || format!("virtual service {}", after.name);
     for vip in before.vips.iter().filter(|v| !after.vips.contains(v)) {
         steps.push(step("remove", subject(), format!("VIP {vip}"), Impact::Drains));
@@ -472,6 +450,6 @@ fn service_steps(before: &VirtualService, after: &VirtualService, impact: Impact
     let part = |key| described(key, value(key, before), value(key, after));
     if !keys.is_empty() {
         let detail = keys.into_iter().map(part).collect::<Vec<_>>().join(", ");
-        steps.push(step("change", subject(), detail, impact));
+        steps.push(step("change", subject(), detail, Impact::NewConnections));
     }
 }

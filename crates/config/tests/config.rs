@@ -531,28 +531,3 @@ proptest! {
         }
     }
 }
-
-/// Connections of layer 4 need their address and a packet path.
-#[test]
-fn plans_say_when_connections_of_layer_4_are_cut() {
-    let service = |name: &str, vip: &str, mode: &str| {
-        format!(
-            "[[virtual-service]]\nname = \"{name}\"\nvip = [\"{vip}\"]\nmode = \"{mode}\"\n[[virtual-service.real-server]]\nname = \"r\"\naddress = \"192.0.2.20:80\"\n"
-        )
-    };
-    let a = |mode| service("a", "192.0.2.1:80", mode);
-    let more = service("more", "192.0.2.2:80", "nat");
-    for (before, after, cuts) in [
-        (a("nat"), service("b", "192.0.2.1:80", "nat"), false),
-        (a("nat") + &more, more.clone(), true),
-        (a("nat"), service("b", "192.0.2.1:80", "tcp"), true),
-        (a("nat"), a("tcp"), true),
-        (a("nat") + &more, a("tcp") + &more, false),
-        (a("tcp"), a("nat"), true),
-        (a("tcp") + &more, more.clone(), false),
-    ] {
-        let read = |text: &str| evenkeel_config::read(text).unwrap_or_else(|e| panic!("{e:?}"));
-        let plan = evenkeel_config::plan(&read(&before), &read(&after)).to_string();
-        assert_eq!(plan.contains("may be cut"), cuts, "{before}\n{after}\n{plan}");
-    }
-}

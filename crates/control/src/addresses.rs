@@ -15,9 +15,10 @@ use evenkeel_model::{Snapshot, host_prefix};
 use evenkeel_platform::{Interface, Network, NetworkChanges, OwnAddress, mac_text};
 use tracing::{error, info, warn};
 
+use super::layer4::Layer4;
 use super::pair::{
     Announcers, Floating, Guard, GuardedAddress, NetworkSeen, Spot, floating_of, foreign, network_snapshot,
-    spot,
+    noted, spot,
 };
 
 /// How long somebody who has an address may take to say so, before a commit puts it here.
@@ -26,7 +27,7 @@ const ASK: Duration = Duration::from_millis(150);
 const ASK_AGAIN: Duration = Duration::from_millis(40);
 /// Interfaces are looked at again after this time, also without news of a change.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long the kernel may take to tell its connections.
+/// How long the kernel may take to tell its connections, in all.
 const BUSY: Duration = Duration::from_millis(200);
 
 #[derive(Default)]
@@ -268,6 +269,27 @@ impl Questions {
     }
 }
 
+/// Which of these addresses are an end of a connection that is open: one of this machine's own, or one that layer 4
+/// forwards.
+pub fn in_use(addresses: &BTreeSet<IpAddr>, layer4: &Layer4) -> BTreeSet<IpAddr> {
+    if addresses.is_empty() {
+        return BTreeSet::new();
+    }
+    let mut used = evenkeel_platform::addresses_in_use(addresses, BUSY).unwrap_or_default();
+    used.extend(layer4.in_use(addresses));
+    used
+}
+
+/// What an earlier process or configuration put on interfaces, this one does not want, and connections are open to.
+pub fn left_in_use(snapshot: &Snapshot, layer4: &Layer4) -> BTreeSet<GuardedAddress> {
+    let wanted: BTreeSet<IpAddr> = floating_of(snapshot).iter().map(|f| f.0).collect();
+    let mut left = noted(&file_of(snapshot));
+    left.retain(|place| !wanted.contains(&place.1));
+    let used = in_use(&left.iter().map(|place| place.1).collect(), layer4);
+    left.retain(|place| used.contains(&place.1));
+    left
+}
+
 fn step(action: &str, subject: String, detail: String) -> api::PlanStep {
     let impact = evenkeel_config::Impact::None.as_str().into();
     api::PlanStep { action: action.into(), subject, detail, impact }
@@ -436,13 +458,13 @@ impl Addresses {
     }
 
     /// What the process before left is this one's from now on.
-    pub fn inherit(&mut self, snapshot: &Snapshot) -> Vec<String> {
+    pub fn inherit(&mut self, snapshot: &Snapshot, layer4: &Layer4) -> Vec<String> {
         self.alone = true;
-        self.settle(snapshot)
+        self.settle(snapshot, layer4)
     }
 
     /// The addresses of the configuration that runs, and no others. Returns what people must know.
-    pub fn settle(&mut self, snapshot: &Snapshot) -> Vec<String> {
+    pub fn settle(&mut self, snapshot: &Snapshot, layer4: &Layer4) -> Vec<String> {
         self.fresh.clear();
         if !self.alone {
             return Vec::new();
@@ -462,14 +484,14 @@ impl Addresses {
             error!(why, "the addresses of this node cannot be followed");
             return Vec::new();
         }
-        let news = self.observe(snapshot);
+        let news = self.observe(snapshot, layer4);
         if nothing && self.floating.as_ref().is_some_and(|f| f.added().is_empty()) {
             self.floating = None;
         }
         news
     }
 
-    pub fn tick(&mut self, snapshot: &Snapshot) -> Vec<String> {
+    pub fn tick(&mut self, snapshot: &Snapshot, layer4: &Layer4) -> Vec<String> {
         let Some(floating) = self.floating.as_mut().filter(|_| self.alone && snapshot.pair.is_none()) else {
             return Vec::new();
         };
@@ -479,11 +501,11 @@ impl Addresses {
         if changes == self.seen && self.look_at.is_some_and(|at| now < at) {
             return Vec::new();
         }
-        self.observe(snapshot)
+        self.observe(snapshot, layer4)
     }
 
     /// Follows the interfaces: what is missing comes back, what nobody wants goes.
-    fn observe(&mut self, snapshot: &Snapshot) -> Vec<String> {
+    fn observe(&mut self, snapshot: &Snapshot, layer4: &Layer4) -> Vec<String> {
         self.look_at = Some(Instant::now() + LOOK);
         self.seen = self.changes.as_ref().map_or(0, NetworkChanges::of_routes);
         let Some(floating) = &mut self.floating else { return Vec::new() };
@@ -519,7 +541,7 @@ impl Addresses {
         floating.set_wanted(wants.iter().map(|w| (w.address, Some(w.prefix))).collect());
         let unwanted: BTreeSet<IpAddr> = floating.added().iter().map(|p| p.1).collect();
         let unwanted = unwanted.difference(&floating.wanted()).copied().collect();
-        floating.in_use = evenkeel_platform::addresses_in_use(&unwanted, BUSY).unwrap_or_default();
+        floating.in_use = in_use(&unwanted, layer4);
         floating.keep(seen, &mut Guard::none());
         let is_new = |(address, why): &(&IpAddr, &String)| self.missing.get(*address) != Some(*why);
         let news: Vec<String> = missing.iter().filter(is_new).map(|(_, why)| why.clone()).collect();

@@ -19,7 +19,7 @@ use super::control::{Control, state_of, vip_of};
 use super::handover;
 use super::layer4;
 use super::overrides::Overrides;
-use super::pair::{self, Pair, PeerLink, Resume, Tables};
+use super::pair::{self, Moving, Pair, PeerLink, Resume, Tables};
 use super::run_time::under_file;
 use super::servers::ServerHealth;
 use super::sync::Sync;
@@ -217,7 +217,7 @@ impl Control {
         self.follow_snmp();
         self.follow_acme();
         self.follow_pair(pair);
-        let news = self.addresses.settle(&snapshot);
+        let news = self.addresses.settle(&snapshot, &self.layer4);
         self.tell_of_addresses(news);
         self.node.settle(snapshot.node.as_ref());
         self.follow_discovery();
@@ -287,7 +287,9 @@ impl Control {
         };
         let goes_on = || Resume { active: true, life: pair::random(), ..Resume::default() };
         let resume = resume.or_else(|| self.begins_pair.then(goes_on));
-        let pair = Pair::start(settings.clone(), new, resume, news.roles.clone())?;
+        let mut moving = Moving::of(new);
+        moving.leave(addresses::left_in_use(new, &self.layer4));
+        let pair = Pair::start(settings.clone(), new, resume, moving, news.roles.clone())?;
         if settings.peer.is_none() {
             return Ok(Some(PreparedPair { pair, link: None }));
         }

@@ -450,8 +450,9 @@ impl Control {
 
     /// The kernel has what the configuration says, whatever ran before.
     pub fn clear_leftovers(&mut self) {
+        self.layer4.finish_flows(&self.snapshot);
         self.layer4.clear_leftovers(&self.snapshot);
-        let news = self.addresses.inherit(&self.snapshot);
+        let news = self.addresses.inherit(&self.snapshot, &self.layer4);
         self.tell_of_addresses(news);
     }
 
@@ -555,7 +556,7 @@ impl Control {
     pub fn on_tick(&mut self) {
         let now = Instant::now();
         self.layer4.tick();
-        let news = self.addresses.tick(&self.snapshot);
+        let news = self.addresses.tick(&self.snapshot, &self.layer4);
         self.tell_of_addresses(news);
         let news = self.node.news();
         news.into_iter().for_each(|why| self.happen("node", "error", "machine", why));
@@ -565,6 +566,9 @@ impl Control {
         self.tick_sharing(now);
         self.tick_discovery(now);
         if let Some(pair) = &mut self.pair {
+            if now >= self.files_at {
+                pair.let_go(|leaving| addresses::in_use(leaving, &self.layer4));
+            }
             let none = self.servers.is_empty();
             pair.tick(none || self.servers.values().any(|s| s.health.is_up()));
         }

@@ -28,6 +28,8 @@ const ICMP_RATE: u32 = 1000;
 const PROBE_MARK: u32 = 0x4500_0000;
 /// The name of the server that takes clients when no real server is left.
 pub const FALLBACK: &str = "(fallback)";
+/// What the next process must know of the packet path, in the state directory.
+const BOOK: &str = "layer-4.json";
 
 #[derive(Default)]
 pub struct Layer4 {
@@ -49,6 +51,10 @@ struct Layer4Path {
     /// Those of this machine.
     addresses: Vec<OwnAddress>,
     wanted: AddressSet,
+    /// No longer of the configuration, as far as flows may still come to them.
+    leaving: BTreeSet<IpAddr>,
+    /// Real servers of the services before, while others are made.
+    before: BTreeSet<IpAddr>,
     hops: HashMap<IpAddr, Hop>,
     auto_nat: Vec<(IpAddr, Option<IpAddr>)>,
     missing: HashSet<IpAddr>,
@@ -65,10 +71,27 @@ struct AddressSet {
 impl Layer4 {
     /// Loads the packet path if this configuration needs one; it must not fail later.
     pub fn prepare(&mut self, snapshot: &Snapshot, directory: &std::path::Path) -> Result<(), String> {
-        let needed = snapshot.services.iter().any(|s| s.mode.is_layer4());
-        if !needed || self.path.is_some() {
+        if !has_layer4(snapshot) || self.path.is_some() {
             return Ok(());
         }
+        self.load(snapshot, directory)
+    }
+
+    /// Goes on with flows of the process before, though no service of this configuration is of layer 4.
+    pub fn finish_flows(&mut self, snapshot: &Snapshot) {
+        let directory = &snapshot.state_directory;
+        if self.path.is_some() || has_layer4(snapshot) || !directory.join(BOOK).exists() {
+            return;
+        }
+        let loaded = self.load(snapshot, directory);
+        let attached = loaded.and_then(|()| self.path.as_mut().map_or(Ok(()), Layer4Path::attach_as_before));
+        if let Err(error) = attached {
+            warn!(error, "flows of layer 4 that the process before left cannot be finished");
+        }
+        self.settle(snapshot);
+    }
+
+    fn load(&mut self, snapshot: &Snapshot, directory: &std::path::Path) -> Result<(), String> {
         let mut network = Network::open().map_err(|e| format!("netlink cannot be opened: {e}"))?;
         let interfaces = network.interfaces().map_err(|e| format!("the interfaces cannot be read: {e}"))?;
         let changes = NetworkChanges::watch().map_err(|e| format!("netlink cannot be opened: {e}"))?;
@@ -77,7 +100,7 @@ impl Layer4 {
         let options = Options {
             sizes: Sizes { flows: rules.connections, persistent: rules.persistent },
             lease: rules.lease,
-            book: PathBuf::from(directory).join("layer-4.json"),
+            book: PathBuf::from(directory).join(BOOK),
             interfaces: interfaces.iter().map(|i| i.index).collect(),
             seed: (random(), random()),
             icmp_rate: ICMP_RATE,
@@ -96,6 +119,8 @@ impl Layer4 {
             interfaces,
             addresses: Vec::new(),
             wanted: AddressSet::default(),
+            leaving: BTreeSet::new(),
+            before: BTreeSet::new(),
             hops: HashMap::new(),
             auto_nat: Vec::new(),
             missing: HashSet::new(),
@@ -113,32 +138,50 @@ impl Layer4 {
         tried
     }
 
-    /// Makes these the services. Where there are none, [`Layer4::settle`] takes everything away.
+    /// Makes these the services. Where there are none, [`Layer4::settle`] takes the packet path away when it has
+    /// nothing to finish.
     pub fn apply(
         &mut self,
         snapshot: &Snapshot,
         specs: Vec<ServiceSpec>,
         probes: Vec<ProbeSpec>,
     ) -> Result<(), String> {
-        let Some(path) = self.path.as_mut().filter(|_| !specs.is_empty()) else { return Ok(()) };
+        let Some(path) = &mut self.path else { return Ok(()) };
         if snapshot.packet_path != path.rules {
             warn!("[layer-4] has changed; it is used after the next restart");
         }
-        path.wanted = wanted(snapshot);
+        let before = std::mem::replace(&mut path.wanted, wanted(snapshot));
+        // Until the packet path knows the new servers it has the old ones, and goes on to know the way to them.
+        path.before.clone_from(&before.real);
+        path.leaving.extend(before.vips.union(&before.floating));
+        path.leaving.retain(|a| !path.wanted.vips.contains(a) && !path.wanted.floating.contains(a));
         path.refresh();
-        path.plane.set_services(specs).map_err(|e| e.to_string())?;
+        let set = path.plane.set_services(specs);
+        path.before.clear();
+        set.map_err(|e| e.to_string())?;
         path.plane.set_probes(probes).map_err(|e| e.to_string())?;
         path.set_auto_nat(snapshot);
         Ok(())
     }
 
     /// After a change of the configuration, or one that was refused: layer 4 goes where nothing
-    /// needs it.
+    /// needs it, when its last flow has ended.
     pub fn settle(&mut self, snapshot: &Snapshot) {
-        if self.path.is_some() && !snapshot.services.iter().any(|s| s.mode.is_layer4()) {
-            self.take_away();
-            info!("layer 4 is removed: no service needs it");
+        let Some(path) = self.path.as_ref().filter(|_| !has_layer4(snapshot)) else { return };
+        // What cannot be read is not waited for.
+        if path.plane.has_open_flows().unwrap_or(false) {
+            info!("no service needs layer 4: it is removed when its last connection has ended");
+            return;
         }
+        self.take_away();
+        info!("layer 4 is removed: no service needs it");
+    }
+
+    /// Addresses that flows still come to.
+    pub fn in_use(&self, addresses: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        let used = self.path.as_ref().map(|path| path.plane.in_use(addresses));
+        used.and_then(|used| used.inspect_err(|error| warn!(%error, "the flows cannot be read")).ok())
+            .unwrap_or_default()
     }
 
     /// Takes away what earlier processes left in the kernel and this configuration does not want. Only
@@ -157,7 +200,7 @@ impl Layer4 {
         if self.path.is_some() {
             return;
         }
-        let _ = evenkeel_files::remove(&snapshot.state_directory.join("layer-4.json"));
+        let _ = evenkeel_files::remove(&snapshot.state_directory.join(BOOK));
         if !had.is_empty() {
             let _ = evenkeel_platform::set_auto_nat(&[]);
         }
@@ -175,6 +218,12 @@ impl Layer4 {
     pub fn tick(&mut self) {
         let Some(path) = &mut self.path else { return };
         path.plane.tick();
+        let is_idle = path.wanted.vips.is_empty() && Instant::now() >= path.look_at;
+        if is_idle && !path.plane.has_open_flows().unwrap_or(false) {
+            self.take_away();
+            info!("layer 4 is removed: its last connection has ended");
+            return;
+        }
         let seen = (path.changes.of_neighbours(), path.changes.of_routes());
         if seen != path.seen || Instant::now() >= path.look_at {
             if seen.1 != path.seen.1 {
@@ -235,6 +284,10 @@ impl Layer4 {
     }
 }
 
+fn has_layer4(snapshot: &Snapshot) -> bool {
+    snapshot.services.iter().any(|s| s.mode.is_layer4())
+}
+
 fn wanted(snapshot: &Snapshot) -> AddressSet {
     let floating = snapshot.addresses.floating.iter().map(|f| f.0).collect();
     let mut wanted = AddressSet { floating, ..AddressSet::default() };
@@ -252,6 +305,16 @@ fn wanted(snapshot: &Snapshot) -> AddressSet {
 }
 
 impl Layer4Path {
+    /// To the interfaces that the process before left the program on.
+    fn attach_as_before(&mut self) -> Result<(), String> {
+        let all: Vec<u32> = self.interfaces.iter().map(|i| i.index).collect();
+        let left = evenkeel_l4::left_on(&all);
+        let found = self.interfaces.iter().filter(|i| left.iter().any(|(index, _)| *index == i.index));
+        let wanted: Vec<(u32, [u8; 6])> = found.map(|i| (i.index, i.mac)).collect();
+        let how = |index: u32| left.iter().find(|(i, _)| *i == index).map(|(_, how)| *how);
+        self.plane.set_interfaces(&wanted, how).map_err(|e| e.to_string())
+    }
+
     /// Looks at the kernel's tables and follows them.
     fn refresh(&mut self) {
         self.look_at = Instant::now() + LOOK_AGAIN;
@@ -265,10 +328,16 @@ impl Layer4Path {
         self.interfaces = self.network.interfaces().map_err(io)?;
         let mut used: BTreeSet<u32> = BTreeSet::new();
         self.interfaces_of_clients(&mut used).map_err(io)?;
+        self.leaving = self.plane.in_use(&self.leaving).map_err(|e| e.to_string())?;
+        if !self.leaving.is_empty() || self.plane.finishing().next().is_some() {
+            used.extend(self.plane.attached().keys());
+        }
         let neighbours = self.network.neighbours().map_err(io)?;
         let mut hops = HashMap::new();
         self.missing.clear();
-        for real in self.wanted.real.clone() {
+        let known: BTreeSet<IpAddr> =
+            self.wanted.real.union(&self.before).copied().chain(self.plane.finishing()).collect();
+        for real in known {
             let way = match self.ways.get(&real) {
                 Some(way) => *way,
                 None => match self.network.way_to(real) {

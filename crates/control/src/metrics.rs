@@ -299,11 +299,11 @@ struct Flows {
 }
 
 impl Flows {
-    /// `count` gives the counts of a service's server.
+    /// `count` gives the counts of a service's server; without one, of those that it had.
     fn of(
         services: &[Arc<ServiceSpec>],
         pools: &[Arc<PoolSpec>],
-        mut count: impl FnMut(&str, &ServerSpec) -> Counts,
+        mut count: impl FnMut(&str, Option<&ServerSpec>) -> Counts,
     ) -> Flows {
         let pools: HashMap<u32, &Arc<PoolSpec>> = pools.iter().map(|p| (p.id, p)).collect();
         let mut flows = Flows::default();
@@ -311,10 +311,12 @@ impl Flows {
             let mut all = Counts::default();
             let pool = pools.get(&spec.pool_id).filter(|_| spec.service.mode.is_layer4());
             for server in pool.iter().flat_map(|p| &p.servers) {
-                let counts = count(spec.service.name.as_str(), server);
-                all = sum([all, counts].into_iter());
-                let of_server = flows.servers.entry(server.id).or_default();
-                *of_server = sum([*of_server, counts].into_iter());
+                let counts = count(spec.service.name.as_str(), Some(server));
+                all += counts;
+                *flows.servers.entry(server.id).or_default() += counts;
+            }
+            if pool.is_some() {
+                all += count(spec.service.name.as_str(), None);
             }
             flows.services.push(all);
         }
@@ -325,9 +327,11 @@ impl Flows {
         let config = control.engine().config();
         let plane = control.layer4().plane();
         Flows::of(&config.services, &config.pools, |service, server| {
-            plane.map_or_else(Counts::default, |plane| {
-                plane.counts(service, server.server.name.as_str(), server.server.address)
-            })
+            let Some(plane) = plane else { return Counts::default() };
+            match server {
+                Some(spec) => plane.counts(service, spec.server.name.as_str(), spec.server.address),
+                None => plane.counts_of_left(service),
+            }
         })
     }
 }
@@ -336,19 +340,7 @@ pub fn flows_of_server(control: &Control, pool: &PoolSpec, server: &ServerSpec) 
     let Some(plane) = control.layer4().plane() else { return Counts::default() };
     let services = control.services().iter().filter(|s| s.pool_id == pool.id);
     let name = server.server.name.as_str();
-    sum(services.map(|s| plane.counts(s.service.name.as_str(), name, server.server.address)))
-}
-
-fn sum(all: impl Iterator<Item = Counts>) -> Counts {
-    all.fold(Counts::default(), |a, b| Counts {
-        active: a.active + b.active,
-        inactive: a.inactive + b.inactive,
-        flows: a.flows + b.flows,
-        packets_in: a.packets_in + b.packets_in,
-        bytes_in: a.bytes_in + b.bytes_in,
-        packets_out: a.packets_out + b.packets_out,
-        bytes_out: a.bytes_out + b.bytes_out,
-    })
+    services.map(|s| plane.counts(s.service.name.as_str(), name, server.server.address)).sum()
 }
 
 fn layer4(out: &mut String, control: &Control) {

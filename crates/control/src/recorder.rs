@@ -297,13 +297,17 @@ impl Control {
             let pool = pools.get(&spec.pool_id)?;
             let plane = self.layer4().plane().filter(|_| spec.service.mode.is_layer4());
             let name = spec.service.name.as_str();
-            let mut sum = plane.map(|_| Flows::default());
+            let flows_of = |counts: evenkeel_l4::Counts| Flows {
+                new: counts.flows,
+                current: u64::from(counts.active),
+                bytes_in: counts.bytes_in,
+                bytes_out: counts.bytes_out,
+            };
+            let mut sum = plane.map(|plane| flows_of(plane.counts_of_left(name)));
             let mut servers = Vec::with_capacity(room.min(pool.servers.len()));
             for server in &pool.servers {
                 let flows = plane.map(|plane| {
-                    let counts = plane.counts(name, server.server.name.as_str(), server.server.address);
-                    let (new, current) = (counts.flows, u64::from(counts.active));
-                    Flows { new, current, bytes_in: counts.bytes_in, bytes_out: counts.bytes_out }
+                    flows_of(plane.counts(name, server.server.name.as_str(), server.server.address))
                 });
                 if let (Some(sum), Some(flows)) = (&mut sum, flows) {
                     sum.new += flows.new;

@@ -111,6 +111,11 @@ impl Control {
             described.bytes_in += shown.bytes_in;
             described.bytes_out += shown.bytes_out;
         }
+        let left = plane.counts_of_left(name);
+        described.current_connections += u64::from(left.active);
+        described.total_connections += left.flows;
+        described.bytes_in += left.bytes_in;
+        described.bytes_out += left.bytes_out;
     }
 
     pub fn status(&self) -> api::Status {

@@ -388,6 +388,8 @@ CHECKED_APART int take_new(struct xdp_md *xdp, struct work *w)
     struct service_state *state = bpf_map_lookup_elem(&service_states, &index);
     if (!service || !state)
         return w->probes ? take_probe_answer(xdp, w) : XDP_PASS;
+    if (t->protocol == PROTOCOL_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN && is_own_connection(xdp, p))
+        return XDP_PASS;
     if (w->closed) {
         count(REASON_LEASE_ENDED);
         return XDP_DROP;

@@ -41,6 +41,33 @@ static __always_inline int within_rates(struct work *w, __u32 number, const stru
     return 1;
 }
 
+/* Whether this machine has an open connection of its own with this packet's ends: a service of layer 7 took it
+ * before one of layer 4 took its VIP. */
+static __always_inline int is_own_connection(struct xdp_md *xdp, const struct packet *p)
+{
+    const struct tuple *t = &p->tuple;
+    struct bpf_sock_tuple ends = {};
+    __u32 size = sizeof(ends.ipv4);
+    if (p->is_v6) {
+        __builtin_memcpy(ends.ipv6.saddr, t->source, sizeof(ends.ipv6.saddr));
+        __builtin_memcpy(ends.ipv6.daddr, t->target, sizeof(ends.ipv6.daddr));
+        ends.ipv6.sport = t->source_port;
+        ends.ipv6.dport = t->target_port;
+        size = sizeof(ends.ipv6);
+    } else {
+        ends.ipv4.saddr = v4_of(t->source);
+        ends.ipv4.daddr = v4_of(t->target);
+        ends.ipv4.sport = t->source_port;
+        ends.ipv4.dport = t->target_port;
+    }
+    struct bpf_sock *socket = bpf_skc_lookup_tcp(xdp, &ends, size, BPF_F_CURRENT_NETNS, 0);
+    if (!socket)
+        return 0;
+    int own = socket->state != BPF_TCP_LISTEN;
+    bpf_sk_release(socket);
+    return own;
+}
+
 static __always_inline __u32 service_of(const struct tuple *t)
 {
     struct vip_key key = {.port_be = t->target_port, .protocol = t->protocol};
@@ -204,7 +231,7 @@ static __always_inline int insert(struct work *w, struct place *place, struct de
     if (load) {
         __u32 active = __sync_fetch_and_add(&load->active, 1) + 1;
         if (d->upper && active >= d->upper)
-            load->full = 1;
+            load->full = d->upper;
     }
     count(REASON_NEW_FLOW);
     return 1;

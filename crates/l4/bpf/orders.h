@@ -126,7 +126,7 @@ int adopt(struct adoption *a)
         } else {
             __u32 active = __sync_fetch_and_add(&load->active, 1) + 1;
             if (d->upper && active >= d->upper)
-                load->full = 1;
+                load->full = d->upper;
         }
     }
     a->adopted = 1;

@@ -13,10 +13,22 @@ static __always_inline __u32 slot_at(__u32 index)
     return line ? line->destination[index & (SLOTS_A_LINE - 1)] : MAX_DESTINATIONS;
 }
 
+/* Of a server that has been full: until it has few enough, by the limits that it has now. */
+static __always_inline int is_full_still(struct load *load, const struct destination *d)
+{
+    if (load->full == d->upper && load->active >= few_enough(d))
+        return 1;
+    load->full = d->upper && load->active >= d->upper ? d->upper : 0;
+    return load->full != 0;
+}
+
 static __always_inline int is_full(__u32 destination)
 {
     struct load *load = bpf_map_lookup_elem(&loads, &destination);
-    return !load || load->full;
+    if (!load || !load->full)
+        return !load;
+    struct destination *d = bpf_map_lookup_elem(&destinations, &destination);
+    return !d || is_full_still(load, d);
 }
 
 /* The same on every node and in every version: no secret goes in. */
@@ -58,7 +70,7 @@ static long compare(__u32 i, struct comparison *c)
     __u32 destination = slot_at(c->at + index);
     struct load *load = bpf_map_lookup_elem(&loads, &destination);
     struct destination *d = bpf_map_lookup_elem(&destinations, &destination);
-    if (!load || !d || load->full)
+    if (!load || !d || (load->full && is_full_still(load, d)))
         return 0;
     __u64 active = load->active;
     if (c->scheduler == SCHEDULER_FIRST || (c->scheduler == SCHEDULER_NEVER_QUEUE && active == 0)) {

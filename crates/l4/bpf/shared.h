@@ -192,6 +192,7 @@ struct destination {
     __u16 port_last;
 };
 
+/* `full` is the limit that was reached, and 0 while none is. */
 struct load {
     __u32 active;
     __u32 inactive;

@@ -220,6 +220,12 @@ CHECKED_APART __u32 find_reply(const struct tuple *t, __u64 hash, __u32 tick)
     return find_reply_in(other_bucket(bucket, fingerprint, REPLY_MASK), fingerprint, t, tick);
 }
 
+/* A server that was full takes flows again below this. */
+static __always_inline __u32 few_enough(const struct destination *d)
+{
+    return d->lower ? d->lower : d->upper - d->upper / 4;
+}
+
 /* The flow in a slot leaves the count of its destination, once: for good, or to the inactive. */
 CHECKED_APART int uncount(__u32 slot, __u32 now_inactive)
 {
@@ -235,8 +241,7 @@ CHECKED_APART int uncount(__u32 slot, __u32 now_inactive)
         return 0;
     if (before & FLOW_COUNTED) {
         __u32 left = __sync_fetch_and_add(&load->active, -1) - 1;
-        __u32 low = d->lower ? d->lower : d->upper - d->upper / 4;
-        if (load->full && left < low)
+        if (load->full && left < few_enough(d))
             load->full = 0;
         if (now_inactive)
             __sync_fetch_and_add(&load->inactive, 1);

@@ -1,7 +1,7 @@
 //! Which numbers the packet path knows things by. Kept on disk, so that the next process reads the
 //! tables of this one as they were meant.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,9 @@ pub struct Book {
     /// Numbers of destinations by what they are.
     #[serde(skip)]
     index: HashMap<(String, String, SocketAddr), u32>,
+    /// Numbers of those that are leaving.
+    #[serde(skip)]
+    leaving: BTreeSet<u32>,
     /// Where the next free number and the next free slots are likely.
     #[serde(skip)]
     next_service: u32,
@@ -52,8 +55,14 @@ pub struct DestinationNote {
     pub service: String,
     pub name: String,
     pub address: SocketAddr,
+    /// How its packets are forwarded; 0 where an earlier version did not note it.
+    #[serde(default)]
+    pub mode: u8,
     /// No longer configured: there until its last flow has ended.
     pub leaving: bool,
+    /// The number that it had in another mode.
+    #[serde(default)]
+    pub before: Option<u32>,
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -76,7 +85,11 @@ impl Book {
     pub fn read(text: &[u8]) -> Option<Book> {
         let mut book: Book = serde_json::from_slice(text).ok()?;
         let key = |n: &DestinationNote| (n.service.clone(), n.name.clone(), n.address);
-        book.index = book.destinations.iter().map(|(number, n)| (key(n), *number)).collect();
+        book.leaving =
+            book.destinations.iter().filter(|(_, n)| n.leaving).map(|(number, _)| *number).collect();
+        // Those that are configured have the last word.
+        let (leaving, present): (Vec<_>, Vec<_>) = book.destinations.iter().partition(|(_, n)| n.leaving);
+        book.index = leaving.into_iter().chain(present).map(|(number, n)| (key(n), *number)).collect();
         // Behind everything that is in use.
         let extents = book.services.values().flat_map(|n| [n.ring, n.hash]);
         book.next_line = extents.map(|e| e.at / SLOTS_A_LINE + e.lines()).max().unwrap_or(0);
@@ -103,24 +116,36 @@ impl Book {
         Ok(number)
     }
 
-    /// The number of a real server of a service, and whether it is a new one.
+    /// The number of a real server of a service, and whether it is a new one. In another mode it is another, for the
+    /// flows of the one before go on as they began.
     pub fn destination(
         &mut self,
         service: &str,
         name: &str,
         address: SocketAddr,
+        mode: u8,
     ) -> Result<(u32, bool), Full> {
         let key = (service.to_owned(), name.to_owned(), address);
-        if let Some(number) = self.index.get(&key).copied() {
-            if let Some(note) = self.destinations.get_mut(&number) {
-                note.leaving = false;
-            }
+        let before = self.index.get(&key).copied();
+        if let Some(number) = before
+            && let Some(note) = self.destinations.get_mut(&number)
+            && [0, mode].contains(&note.mode)
+        {
+            (note.mode, note.leaving) = (mode, false);
+            self.leaving.remove(&number);
             return Ok((number, false));
         }
         let mut numbers = (self.next_destination..MAX_DESTINATIONS).chain(0..self.next_destination);
         let number = numbers.find(|n| !self.destinations.contains_key(n)).ok_or(Full::Destinations)?;
         self.next_destination = number + 1;
-        let note = DestinationNote { service: service.into(), name: name.into(), address, leaving: false };
+        let note = DestinationNote {
+            service: service.into(),
+            name: name.into(),
+            address,
+            mode,
+            leaving: false,
+            before,
+        };
         self.destinations.insert(number, note);
         self.index.insert(key, number);
         Ok((number, true))
@@ -131,9 +156,34 @@ impl Book {
         self.index.get(&(service.to_owned(), name.to_owned(), address)).copied()
     }
 
+    /// It is no longer configured.
+    pub fn leave(&mut self, number: u32) {
+        if let Some(note) = self.destinations.get_mut(&number) {
+            note.leaving = true;
+            self.leaving.insert(number);
+        }
+    }
+
+    pub fn leaving(&self) -> impl Iterator<Item = (u32, &DestinationNote)> {
+        self.leaving.iter().filter_map(|number| Some((*number, self.destinations.get(number)?)))
+    }
+
+    /// The number of the same server in the mode that it has now.
+    pub fn after(&self, number: u32) -> Option<u32> {
+        let note = self.destinations.get(&number)?;
+        let now = self.find(&note.service, &note.name, note.address)?;
+        (now != number).then_some(now)
+    }
+
     pub fn forget_destination(&mut self, number: u32) {
-        if let Some(note) = self.destinations.remove(&number) {
-            self.index.remove(&(note.service, note.name, note.address));
+        self.leaving.remove(&number);
+        let Some(note) = self.destinations.remove(&number) else { return };
+        let key = (note.service, note.name, note.address);
+        if self.index.get(&key) == Some(&number) {
+            self.index.remove(&key);
+        }
+        for other in self.destinations.values_mut().filter(|other| other.before == Some(number)) {
+            other.before = note.before;
         }
     }
 
@@ -189,9 +239,13 @@ mod tests {
         assert_eq!(book.service("b"), Ok(1));
         book.services.remove("a");
         assert_eq!(book.service("c"), Ok(2), "a number is used again late");
-        assert_eq!(book.destination("c", "s", address), Ok((0, true)));
-        assert_eq!(book.destination("b", "s", address), Ok((1, true)));
-        assert_eq!(book.destination("c", "s", address), Ok((0, false)));
+        assert_eq!(book.destination("c", "s", address, 1), Ok((0, true)));
+        assert_eq!(book.destination("b", "s", address, 1), Ok((1, true)));
+        assert_eq!(book.destination("c", "s", address, 1), Ok((0, false)));
+        // In another mode beside what it was, whose end leaves it alone.
+        assert_eq!(book.destination("c", "s", address, 2), Ok((2, true)));
+        book.forget_destination(0);
+        assert_eq!(book.find("c", "s", address), Some(2));
         let read = Book::read(&book.text()).unwrap();
         assert_eq!(read.destinations, book.destinations);
     }

@@ -26,7 +26,7 @@ pub use generator::Generator;
 pub use keeper::FlowGate;
 pub use listing::{FlowReader, PersistentInfo};
 pub use plane::{Options, Plane, PlaneError};
-pub use program::{Attached, LoadError, Run, Sizes, detach_leftovers};
+pub use program::{Attached, LoadError, Run, Sizes, detach_leftovers, left_on};
 pub use shared::SourceSlots;
 pub use spec::{
     Clock, Counts, FlowInfo, Forwarding, Hop, Persist, Pick, ProbeSpec, Server, ServiceSpec, Takes,

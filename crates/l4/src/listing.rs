@@ -1,6 +1,6 @@
 //! Reads the tables of flows and of persistent clients.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +105,44 @@ impl Plane {
         (flow.client_port_be, flow.vip_port_be) = (client.port().to_be(), vip.port().to_be());
         flow.protocol = protocol;
         self.loaded.cut(&flow)
+    }
+
+    /// Which of these addresses flows still come to, as a VIP or as an address that SNAT sends from.
+    pub fn in_use(&self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, LoadError> {
+        let mut found = BTreeSet::new();
+        self.each_open_flow(|flow| {
+            let source =
+                self.book.sources.get(usize::from(flow.source)).filter(|_| flow.source_port_be != 0).copied();
+            let ends = [Some(address_of_longs(flow.vip)), source];
+            found.extend(ends.into_iter().flatten().filter(|end| addresses.contains(end)));
+            found.len() < addresses.len()
+        })?;
+        Ok(found)
+    }
+
+    /// Whether any flow has not ended yet.
+    pub fn has_open_flows(&self) -> Result<bool, LoadError> {
+        let mut any = false;
+        self.each_open_flow(|_| {
+            any = true;
+            false
+        })?;
+        Ok(any)
+    }
+
+    /// Until the visitor has seen enough.
+    fn each_open_flow(&self, mut visit: impl FnMut(&Flow) -> bool) -> Result<(), LoadError> {
+        let tick = Clock::of(&self.loaded)?.tick;
+        self.maps.flows.each_until(|_, bucket| {
+            bucket.tag.iter().zip(&bucket.flow).all(|(tag, flow)| {
+                let is_over = tag >> 32 == 0
+                    || *tag as u32 <= tick
+                    || u32::from(flow.state) == STATE_CLOSED
+                    || flow.marks & FLOW_CUT > 0
+                    || !self.book.destinations.contains_key(&flow.destination);
+                is_over || visit(flow)
+            })
+        })
     }
 
     pub fn flow_reader(&self) -> Result<FlowReader, LoadError> {

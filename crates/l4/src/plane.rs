@@ -1,7 +1,10 @@
 //! The packet path as the daemon sees it: services go in, counts come out.
 
+mod counting;
+mod leaving;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -69,6 +72,10 @@ pub struct Plane {
     pub(crate) names: Arc<std::sync::Mutex<Arc<crate::tap::Names>>>,
     /// Interfaces whose way out has the program of probes.
     probing: HashSet<u32>,
+    /// What servers counted that have left, by service.
+    departed: HashMap<String, Counts>,
+    /// What a server counted under a number that it had before.
+    handed_on: HashMap<u32, Counts>,
 }
 
 pub(crate) struct Maps {
@@ -175,6 +182,8 @@ impl Plane {
             names: Arc::default(),
             probing: HashSet::new(),
             written,
+            departed: HashMap::new(),
+            handed_on: HashMap::new(),
             loaded,
             book,
             maps,
@@ -221,18 +230,21 @@ impl Plane {
         self.keeper.well();
         let now = Instant::now();
         self.cooling.retain(|(since, _)| now - *since < COOLING);
-        let leaving = self.book.destinations.iter().filter(|(_, note)| note.leaving);
-        let gone: Vec<u32> = leaving
-            .map(|(number, _)| *number)
-            .filter(|number| {
-                let load = self.maps.loads.read(*number);
-                load.active == 0 && load.inactive == 0
-            })
-            .collect();
-        for number in gone {
-            self.book.forget_destination(number);
+        let has_ended = |number: &u32| {
+            let load = self.maps.loads.read(*number);
+            load.active == 0 && load.inactive == 0
+        };
+        let gone: Vec<u32> = self.book.leaving().map(|(number, _)| number).filter(has_ended).collect();
+        for number in &gone {
+            self.keep_counts(*number);
+            self.book.forget_destination(*number);
             self.unsaved = true;
-            self.written.destinations.remove(&number);
+            self.written.destinations.remove(number);
+        }
+        if !gone.is_empty()
+            && let Err(error) = self.set_marks()
+        {
+            warn!(%error, "the gate of layer 4 cannot be set");
         }
         self.save();
     }
@@ -312,6 +324,7 @@ impl Plane {
             return Ok(());
         }
         self.hops = hops;
+        self.follow_finishing()?;
         for spec in self.services.values().cloned().collect::<Vec<_>>() {
             self.write_service(&spec)?;
         }
@@ -385,8 +398,9 @@ impl Plane {
     }
 
     fn set_marks(&self) -> Result<(), LoadError> {
-        let both_ways = |s: &ServiceSpec| matches!(s.forwarding, Forwarding::Nat | Forwarding::Snat);
-        let replies = if self.services.values().any(both_ways) { GATE_REPLIES } else { 0 };
+        // Of servers that finish their flows, too.
+        let both_ways = |d: &Destination| [MODE_NAT, MODE_SNAT].contains(&u32::from(d.mode));
+        let replies = if self.written.destinations.values().any(both_ways) { GATE_REPLIES } else { 0 };
         let probes = if self.probes.is_empty() { 0 } else { GATE_PROBES };
         let marks = replies | probes | if self.has_peer { GATE_PEER } else { 0 };
         let gate = self.maps.gates.read(0);
@@ -402,7 +416,8 @@ impl Plane {
         let (mut members, mut all) = (Vec::new(), Vec::new());
         let mut present = HashSet::new();
         for server in &spec.servers {
-            let place = self.book.destination(&spec.name, &server.name, server.address)?;
+            let place =
+                self.book.destination(&spec.name, &server.name, server.address, mode_of(spec.forwarding))?;
             self.write_destination(spec, number, server, place)?;
             present.insert(place.0);
             let member = Member { number: place.0, name: &server.name, weight: server.weight };
@@ -512,7 +527,7 @@ impl Plane {
             (server.takes.remembered, TAKES_REMEMBERED),
         ];
         Ok(Destination {
-            next_hop: hop.map_or(0, |h| crate::shared::hop(h.mac, h.interface as u16)),
+            next_hop: hop.as_ref().map_or(0, hop_of),
             unused: [0; 6],
             port_be: match spec.forwarding {
                 Forwarding::Nat | Forwarding::Snat => server.address.port().to_be(),
@@ -522,12 +537,7 @@ impl Plane {
             tunnel_source: hop.and_then(|h| h.source).map_or([0; 4], words),
             service,
             takes: takes.iter().filter(|t| t.0).map(|t| t.1 as u16).sum(),
-            mode: match spec.forwarding {
-                Forwarding::Dr => MODE_DR,
-                Forwarding::Nat => MODE_NAT,
-                Forwarding::Tun(_) => MODE_TUN,
-                Forwarding::Snat => MODE_SNAT,
-            } as u8,
+            mode: mode_of(spec.forwarding),
             tunnel: match spec.forwarding {
                 Forwarding::Tun(Tunnel::Gue) => TUNNEL_GUE,
                 _ => TUNNEL_IPIP,
@@ -605,64 +615,6 @@ impl Plane {
         }
     }
 
-    /// Servers of a service that are configured no more keep or cut what they have.
-    fn leave(&mut self, service: &str, present: &HashSet<u32>) -> Result<(), PlaneError> {
-        let keeps = |name: &str| {
-            let spec = self.services.get(service);
-            let server = spec.and_then(|s| s.servers.iter().find(|s| s.name == name));
-            server.is_none_or(|s| s.keep_when_removed)
-        };
-        let gone = self.leaving(service, present, keeps);
-        self.retire_each(gone)
-    }
-
-    /// Of a service those that are not present and have not left before, with what they take from now on.
-    fn leaving(
-        &self,
-        service: &str,
-        present: &HashSet<u32>,
-        keeps: impl Fn(&str) -> bool,
-    ) -> Vec<(u32, u32)> {
-        let notes = self.book.destinations.iter();
-        notes
-            .filter(|(number, n)| n.service == service && !n.leaving && !present.contains(number))
-            .map(|(number, n)| (*number, if keeps(&n.name) { TAKES_EXISTING } else { RESETS_EXISTING }))
-            .collect()
-    }
-
-    fn retire_each(&mut self, gone: Vec<(u32, u32)>) -> Result<(), PlaneError> {
-        gone.into_iter().try_for_each(|(number, takes)| self.retire(number, takes))
-    }
-
-    fn retire(&mut self, number: u32, takes: u32) -> Result<(), PlaneError> {
-        if let Some(written) = self.written.destinations.get_mut(&number) {
-            written.takes = takes as u16;
-            self.maps.destinations.write(number, written)?;
-        }
-        if let Some(note) = self.book.destinations.get_mut(&number) {
-            note.leaving = true;
-            self.unsaved = true;
-        }
-        Ok(())
-    }
-
-    /// A service that is gone: its VIPs are no longer answered for. Its flows finish, but for those of servers that keep
-    /// none when they are removed, as when a single server goes.
-    fn remove_service(&mut self, name: &str, before: Option<&ServiceSpec>) -> Result<(), PlaneError> {
-        let keeps = |server: &str| {
-            let spec = before.and_then(|spec| spec.servers.iter().find(|s| s.name == server));
-            spec.is_none_or(|server| server.keep_when_removed && server.takes.existing)
-        };
-        self.retire_each(self.leaving(name, &HashSet::new(), keeps))?;
-        if let Some(note) = self.book.services.remove(name) {
-            self.unsaved = true;
-            self.cooling.extend([note.ring, note.hash].map(|e| (Instant::now(), e)));
-            self.written.services.remove(&note.number);
-            self.written.tables.remove(&note.number);
-        }
-        Ok(())
-    }
-
     fn write_vips(&mut self) -> Result<(), PlaneError> {
         let mut wanted: BTreeMap<[u8; 20], (VipKey, Vip)> = BTreeMap::new();
         for spec in self.services.values() {
@@ -703,20 +655,6 @@ impl Plane {
     }
 
     // Watching
-
-    pub fn counts(&self, service: &str, server: &str, address: SocketAddr) -> Counts {
-        let Some(number) = self.book.find(service, server, address) else { return Counts::default() };
-        let load = self.maps.loads.read(number);
-        let mut counts = Counts { active: load.active, inactive: load.inactive, ..Counts::default() };
-        for cpu in self.maps.traffics.read(number) {
-            counts.flows += cpu.flows;
-            counts.packets_in += cpu.packets_in;
-            counts.bytes_in += cpu.bytes_in;
-            counts.packets_out += cpu.packets_out;
-            counts.bytes_out += cpu.bytes_out;
-        }
-        counts
-    }
 
     /// What became of packets, by reason.
     pub fn reasons(&self) -> Vec<(&'static str, u64)> {
@@ -774,6 +712,20 @@ impl Plane {
         }
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+fn mode_of(forwarding: Forwarding) -> u8 {
+    let mode = match forwarding {
+        Forwarding::Dr => MODE_DR,
+        Forwarding::Nat => MODE_NAT,
+        Forwarding::Tun(_) => MODE_TUN,
+        Forwarding::Snat => MODE_SNAT,
+    };
+    mode as u8
+}
+
+fn hop_of(hop: &Hop) -> u64 {
+    crate::shared::hop(hop.mac, hop.interface as u16)
 }
 
 fn add_vip(

@@ -318,6 +318,19 @@ fn measure_hertz() -> Result<u64, LoadError> {
     Ok(nearest.unwrap_or(250.0) as u64)
 }
 
+/// The interfaces that the program of an earlier process is on, and how.
+pub fn left_on(interfaces: &[u32]) -> Vec<(u32, Attached)> {
+    // Any descriptor will do for a query.
+    let Ok(null) = std::fs::File::open("/dev/null") else { return Vec::new() };
+    let xdp = Xdp::new(null.as_fd());
+    let ways = |interface: &u32| [Attached::Native, Attached::Generic].map(|how| (*interface, how));
+    let has = |(interface, how): &(u32, Attached)| {
+        let id = xdp.query_id(*interface as i32, how.flags()).unwrap_or(0);
+        id > 0 && name_of(id).as_deref() == Some(PROGRAM)
+    };
+    interfaces.iter().flat_map(ways).filter(has).collect()
+}
+
 /// Takes programs of earlier processes off interfaces; `wanted` are those that this process uses.
 /// Returns the interfaces that had one.
 pub fn detach_leftovers(interfaces: &[u32], wanted: impl Fn(u32, Attached) -> bool) -> Vec<u32> {

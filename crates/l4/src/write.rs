@@ -50,12 +50,22 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Copy> Array<T> {
 
     /// Every element, in order; in portions, so that a large table costs little memory.
     pub fn each(&self, mut visit: impl FnMut(u32, &T)) -> Result<(), LoadError> {
+        self.each_until(|index, value| {
+            visit(index, value);
+            true
+        })
+    }
+
+    /// The same, until the visitor has seen enough.
+    pub fn each_until(&self, mut visit: impl FnMut(u32, &T) -> bool) -> Result<(), LoadError> {
         for item in self.map.lookup_batch(512, MapFlags::ANY, MapFlags::ANY)? {
             let (key, value) = item;
             let (Ok(index), Ok(value)) = (u32::read_from_bytes(&key), T::read_from_bytes(&value)) else {
                 continue;
             };
-            visit(index, &value);
+            if !visit(index, &value) {
+                break;
+            }
         }
         Ok(())
     }

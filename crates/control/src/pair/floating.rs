@@ -103,6 +103,54 @@ pub fn floating_of(snapshot: &Snapshot) -> BTreeSet<(IpAddr, Option<u8>)> {
     others.chain(floating).collect()
 }
 
+/// The addresses that move with the role: those of the configuration, and those that an earlier one had and that
+/// connections are still open to.
+#[derive(Clone, Default)]
+pub struct Moving {
+    pub configured: BTreeSet<(IpAddr, Option<u8>)>,
+    leaving: BTreeSet<(IpAddr, Option<u8>)>,
+}
+
+impl Moving {
+    pub fn of(snapshot: &Snapshot) -> Moving {
+        Moving { configured: floating_of(snapshot), leaving: BTreeSet::new() }
+    }
+
+    /// Others are configured from now on. What is not any more stays until [`Moving::let_go`].
+    pub fn follow(&mut self, snapshot: &Snapshot) {
+        let before = std::mem::replace(&mut self.configured, floating_of(snapshot));
+        self.leaving.extend(before);
+        let configured: BTreeSet<IpAddr> = self.configured.iter().map(|(address, _)| *address).collect();
+        self.leaving.retain(|(address, _)| !configured.contains(address));
+    }
+
+    /// Those of an earlier process, which still have connections.
+    pub fn leave(&mut self, places: BTreeSet<GuardedAddress>) {
+        self.leaving.extend(places.into_iter().map(|(_, address, prefix)| (address, Some(prefix))));
+    }
+
+    pub fn leaving(&self) -> BTreeSet<IpAddr> {
+        self.leaving.iter().map(|(address, _)| *address).collect()
+    }
+
+    /// Only these of the leaving ones still have connections. Returns whether any goes.
+    pub fn let_go(&mut self, in_use: &BTreeSet<IpAddr>) -> bool {
+        let before = self.leaving.len();
+        self.leaving.retain(|(address, _)| in_use.contains(address));
+        self.leaving.len() < before
+    }
+
+    pub fn all(&self) -> BTreeSet<(IpAddr, Option<u8>)> {
+        self.configured.union(&self.leaving).copied().collect()
+    }
+}
+
+/// What an earlier process has added and noted.
+pub fn noted(file: &Path) -> BTreeSet<GuardedAddress> {
+    let text = std::fs::read(file).ok();
+    text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
 fn write_note(file: &Path, added: &BTreeSet<GuardedAddress>) {
     let text = serde_json::to_vec(added).unwrap_or_default();
     if let Err(error) = evenkeel_files::write_atomically(file, &text) {
@@ -155,8 +203,7 @@ impl Announcers {
 impl Floating {
     /// Writes down at once which addresses it has added; they stay until they are removed.
     pub fn new(file: PathBuf) -> std::io::Result<Floating> {
-        let added = std::fs::read(&file).ok();
-        let added = added.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let added = noted(&file);
         Ok(Floating {
             file,
             network: Network::open()?,

@@ -1,6 +1,6 @@
 //! What the daemon and the pair's thread say to each other, and what both can see.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -15,12 +15,13 @@ use evenkeel_vrrp::election::Event;
 use evenkeel_vrrp::seal::Memory;
 use tracing::{error, info, warn};
 
+use super::floating::Moving;
 use super::reach::Targets;
 use super::stall::Stall;
 
 /// What the daemon tells the thread.
 pub enum Order {
-    Wanted(BTreeSet<(IpAddr, Option<u8>)>),
+    Wanted(Moving),
     Trouble(u16),
     /// Machines that this node asks where it may be cut off.
     Targets(Targets),

@@ -17,6 +17,8 @@ mod thread;
 mod trouble;
 mod witness;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -30,7 +32,7 @@ use evenkeel_vrrp::beat::Role;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 
-pub use floating::{Announcers, Floating, Spot, floating_of, foreign, spot};
+pub use floating::{Announcers, Floating, Moving, Spot, floating_of, foreign, noted, spot};
 pub use guard::{Guard, GuardedAddress, run as run_guard};
 pub use handle::{End, News, PairShared, Resume, log};
 use handle::{Handle, Order, View};
@@ -57,6 +59,7 @@ pub struct Pair {
     settings: PairSettings,
     keys: Keys,
     troubles: Troubles,
+    moving: Moving,
     /// The file whose presence keeps this node passive.
     held_file: PathBuf,
 }
@@ -66,6 +69,7 @@ impl Pair {
         settings: PairSettings,
         snapshot: &Snapshot,
         resume: Option<Resume>,
+        moving: Moving,
         news: UnboundedSender<News>,
     ) -> Result<Pair, String> {
         let folder = snapshot.state_directory.join("pair");
@@ -77,7 +81,7 @@ impl Pair {
             life: random(),
             held: held_file.exists(),
             resume,
-            wanted: floating::floating_of(snapshot),
+            wanted: moving.clone(),
             targets: reach::Targets::of(&settings, snapshot),
             addresses_file: snapshot.state_directory.join("addresses.json"),
             settings: settings.clone(),
@@ -90,7 +94,7 @@ impl Pair {
             );
         }
         let troubles = Troubles::start(&settings).map_err(|e| e.to_string())?;
-        Ok(Pair { handle, settings, keys, troubles, held_file })
+        Ok(Pair { handle, settings, keys, troubles, moving, held_file })
     }
 
     pub fn shared(&self) -> &Arc<PairShared> {
@@ -111,12 +115,21 @@ impl Pair {
 
     /// Follows a new configuration.
     pub fn apply(&mut self, settings: &PairSettings, snapshot: &Snapshot) {
-        self.handle.send(Order::Wanted(floating::floating_of(snapshot)));
+        self.moving.follow(snapshot);
+        self.handle.send(Order::Wanted(self.moving.clone()));
         self.handle.send(Order::Targets(reach::Targets::of(settings, snapshot)));
         if *settings != self.settings {
             self.handle.send(Order::Settings(Box::new(settings.clone())));
             self.troubles.set(settings);
             self.settings = settings.clone();
+        }
+    }
+
+    /// Addresses of earlier configurations go when `in_use` says of them that no connection is open any more.
+    pub fn let_go(&mut self, in_use: impl FnOnce(&BTreeSet<IpAddr>) -> BTreeSet<IpAddr>) {
+        let leaving = self.moving.leaving();
+        if !leaving.is_empty() && self.moving.let_go(&in_use(&leaving)) {
+            self.handle.send(Order::Wanted(self.moving.clone()));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The one thread of real-time priority: beats, the election, and the addresses that follow it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{error, warn};
 
-use super::floating::Floating;
+use super::floating::{Floating, Moving};
 use super::guard::Guard;
 use super::handle::{End, Handle, News, Order, PairShared, Resume, View};
 use super::network_watcher::{self, Lent, NetworkSnapshot, NetworkWatcher};
@@ -56,7 +56,7 @@ pub struct Start {
     pub life: u64,
     pub held: bool,
     pub resume: Option<Resume>,
-    pub wanted: BTreeSet<(IpAddr, Option<u8>)>,
+    pub wanted: Moving,
     pub targets: Targets,
     pub addresses_file: PathBuf,
     pub news: UnboundedSender<News>,
@@ -239,14 +239,14 @@ impl Thread {
         }
     }
 
-    fn set_wanted(&mut self, wanted: BTreeSet<(IpAddr, Option<u8>)>) {
+    fn set_wanted(&mut self, wanted: Moving) {
         if let ElectionMode::Routers(group) = &mut self.brain {
             for (at, router) in self.settings.routers.iter().enumerate() {
-                let fits = wanted.iter().map(|w| w.0).filter(|a| a.is_ipv6() == router.ipv6);
+                let fits = wanted.configured.iter().map(|w| w.0).filter(|a| a.is_ipv6() == router.ipv6);
                 group.set_addresses(at, fits.collect());
             }
         }
-        self.floating.set_wanted(wanted);
+        self.floating.set_wanted(wanted.all());
         self.network_watcher.look_for(self.floating.wanted());
     }
 

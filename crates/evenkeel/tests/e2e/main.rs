@@ -23,6 +23,7 @@ mod http2;
 mod import;
 mod import_apache;
 mod import_apache_routes;
+mod kept;
 mod layer4;
 mod layer4_doctor;
 mod layer4_life;

@@ -79,6 +79,11 @@ impl Bench {
         server
     }
 
+    fn datagram(&mut self, number: u32) -> Option<usize> {
+        let run = self.send(&Frame::udp(client(number), VIP.parse().unwrap(), b"x"));
+        (run.action == SEND && self.out[..5] == [2, 0, 0, 0, 1]).then(|| usize::from(self.out[5]))
+    }
+
     fn close(&mut self, number: u32) {
         self.server(client(number), RST);
     }
@@ -263,6 +268,63 @@ fn flows_outlive_their_service() {
     assert_eq!((b.server(client(1), ACK), b.server(client(3), SYN)), (Some(0), Some(0)));
     b.plane.set_services(vec![other]).unwrap();
     assert_eq!((b.server(client(1), ACK), b.server(client(3), ACK)), (Some(0), None));
+}
+
+/// Of the last service, too; and datagrams go where they went, as long as nobody else has them.
+#[test]
+fn flows_outlive_the_last_service() {
+    let Some((mut b, mut spec)) = sized(1_024, 2, |s| {
+        (s.pick, s.udp) = (Pick::First, true);
+    }) else {
+        return;
+    };
+    assert_eq!((b.open(1), b.datagram(1)), (Some(0), Some(0)));
+    // The way to a server that has left is known on, and followed.
+    let other = spec.servers.remove(0);
+    b.plane.set_services(vec![spec.clone()]).unwrap();
+    let mut ways = hops(&SERVERS);
+    let hop = ways.get_mut(&other.address.ip()).unwrap();
+    hop.mac[5] = 9;
+    b.plane.set_hops(ways).unwrap();
+    assert_eq!((b.server(client(1), ACK), b.datagram(1)), (Some(9), Some(9)));
+    assert_eq!((b.open(2), b.datagram(2)), (Some(1), Some(1)));
+    assert!(b.plane.has_open_flows().unwrap());
+    b.plane.set_services(Vec::new()).unwrap();
+    let vip: IpAddr = VIP.parse::<SocketAddr>().unwrap().ip();
+    let asked = [vip, ip("192.0.2.1")].into();
+    assert_eq!(b.plane.in_use(&asked).unwrap(), [vip].into());
+    for (number, server) in [(1, 9), (2, 1)] {
+        assert_eq!((b.server(client(number), ACK), b.datagram(number)), (Some(server), Some(server)));
+    }
+    assert_eq!((b.server(client(3), SYN), b.datagram(3)), (None, None), "nobody new comes");
+}
+
+/// A server that is full is so by the limits that it has now.
+#[test]
+fn limits_that_change_hold_at_once() {
+    let Some((mut b, mut spec)) = sized(1_024, 1, |s| s.servers[0].max_connections = 3) else { return };
+    let mut set = |b: &mut Bench, upper: u32, lower: u32| {
+        (spec.servers[0].max_connections, spec.servers[0].min_connections) = (upper, lower);
+        b.plane.set_services(vec![spec.clone()]).unwrap();
+    };
+    assert_eq!((1..=3).filter_map(|n| b.open(n)).count(), 3);
+    assert_eq!(b.server(client(4), SYN), None);
+    set(&mut b, 0, 0);
+    assert_eq!(b.open(4), Some(0), "there is no limit any more");
+    set(&mut b, 6, 0);
+    assert_eq!((b.open(5), b.open(6), b.server(client(7), SYN)), (Some(0), Some(0), None));
+    set(&mut b, 10, 0);
+    assert_eq!(b.open(7), Some(0), "a higher one");
+    set(&mut b, 7, 0);
+    assert_eq!(b.open(8), Some(0), "the first one above a lower limit finds it");
+    assert_eq!(b.server(client(9), SYN), None);
+    set(&mut b, 7, 7);
+    b.close(1);
+    assert_eq!(b.server(client(9), SYN), None, "not below what is few enough");
+    set(&mut b, 7, 8);
+    assert_eq!(b.server(client(9), SYN), None, "the limit itself holds");
+    b.close(2);
+    assert_eq!(b.open(9), Some(0));
 }
 
 /// A backup serves while it must. Its clients go back as soon as another server can take them, and what they began
