@@ -88,6 +88,11 @@ impl Control {
     ) -> Result<api::Pair, Refused> {
         let refuse = |why: String| Refused::new(FailureKind::Failed, why);
         let asked = asked.map_err(|why| refuse(format!("{why}; nothing was changed here")))?;
+        // Before the other node can hear of them.
+        if let Some(administration) = self.administration() {
+            administration.app().accounts.give_way()?;
+        }
+        self.give_way_with_certificates().map_err(refuse)?;
         store_peer(&self.pair_folder(), &asked.certificate).map_err(refuse)?;
         match &self.sync().link {
             Some(link) => link.set_peer(asked.certificate),

@@ -60,6 +60,28 @@ pub struct Live {
     maintenance: BTreeMap<String, Maintenance>,
 }
 
+impl Live {
+    /// What is said of servers here and otherwise, or no more, there.
+    pub fn change_to(&self, after: &Live) -> Vec<String> {
+        fn of<T: PartialEq>(
+            before: &BTreeMap<String, T>,
+            after: &BTreeMap<String, T>,
+            say: impl Fn(&T) -> String,
+        ) -> Vec<String> {
+            let other = before.iter().filter(|(key, was)| after.get(*key) != Some(*was));
+            let said = |value: Option<&T>| value.map_or_else(|| "as configured".into(), &say);
+            other.map(|(key, was)| format!("{key} {} (was {})", said(after.get(key)), say(was))).collect()
+        }
+        let mut all = of(&self.admin_states, &after.admin_states, String::clone);
+        all.extend(of(&self.weights, &after.weights, |weight| format!("weight {weight}")));
+        all.extend(of(&self.servers, &after.servers, |_| "set at run time".into()));
+        all.extend(of(&self.maintenance, &after.maintenance, |window| {
+            format!("maintenance of {} by {}", window.servers.join(" "), window.by)
+        }));
+        all
+    }
+}
+
 /// A time in which real servers are drained or halted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -182,11 +204,19 @@ impl Overrides {
 
     /// Takes what the other node has if it is later; whether it was.
     pub fn adopt_live(&mut self, live: &Live) -> bool {
-        let later = live.stamp > self.content.live.stamp;
+        let text = |live: &Live| serde_json::to_string(live).unwrap_or_default();
+        let own = &self.content.live;
+        // Where both changed as often while they were apart, both find the same one later.
+        let later = live.stamp > own.stamp || (live.stamp == own.stamp && text(live) > text(own));
         if later {
             self.content.live = live.clone();
         }
         later
+    }
+
+    /// The other node's, however often those of this one changed: it has joined that one.
+    pub fn replace_live(&mut self, live: Live) {
+        self.content.live = live;
     }
 
     /// Whether somebody has set an admin state or a weight.

@@ -161,7 +161,9 @@ impl Control {
         match say {
             Say::Hello { name, active: _, stand, way, live, asks } => {
                 self.sync_mut().peer = Some(name);
+                let before = self.overrides().live().clone();
                 self.take_live(&live);
+                self.tell_live_change(&before);
                 self.greeted(stand, way);
                 if asks {
                     self.say_hello();
@@ -279,8 +281,35 @@ impl Control {
     }
 
     fn take_live(&mut self, live: &super::overrides::Live) {
+        self.change_live(|own| own.adopt_live(live));
+    }
+
+    fn replace_live(&mut self, live: &super::overrides::Live) {
+        self.change_live(|own| {
+            own.replace_live(live.clone());
+            true
+        });
+    }
+
+    /// What people changed live here while the nodes were apart, and the other node's changes have replaced.
+    fn tell_live_change(&mut self, before: &super::overrides::Live) {
+        let change = before.change_to(self.overrides().live());
+        if change.is_empty() {
+            return;
+        }
+        let peer = self.sync().peer.clone().unwrap_or_else(|| "the peer".into());
+        let node = self.node_name();
+        let text = format!(
+            "admin states, weights and run-time servers are those of {peer} now: {}",
+            change.join(", ")
+        );
+        self.happen("pair", "warning", &node, text);
+    }
+
+    /// Live changes of the other node, if `take` says that they were taken.
+    fn change_live(&mut self, take: impl FnOnce(&mut super::overrides::Overrides) -> bool) {
         let before = self.overrides().servers().clone();
-        if self.overrides_mut().adopt_live(live) {
+        if take(self.overrides_mut()) {
             self.save_overrides();
             if *self.overrides().servers() != before {
                 self.follow_run_time();
@@ -298,15 +327,22 @@ impl Control {
         }
     }
 
-    fn take_people(&self, text: &str) {
-        let Some(administration) = self.administration() else { return };
-        let accounts = &administration.app().accounts;
+    fn take_people(&mut self, text: &str) {
+        let Some(accounts) = self.administration().map(|a| a.app().accounts.clone()) else { return };
         match accounts.adopt(text) {
-            Ok(true) => {
+            Ok(Some(change)) => {
                 self.sync().people.store(accounts.stamp(), Relaxed);
                 info!("took the peer's people and tokens");
+                let peer = self.sync().peer.clone().unwrap_or_else(|| "the peer".into());
+                let node = self.node_name();
+                self.happen(
+                    "pair",
+                    "info",
+                    &node,
+                    format!("people and tokens are those of {peer} now ({change})"),
+                );
             }
-            Ok(false) => {}
+            Ok(None) => {}
             Err(refused) => warn!(why = refused.failure.detail, "the peer's people cannot be taken"),
         }
     }
@@ -520,14 +556,15 @@ impl Control {
         let text = more["text"].as_str().ok_or("the other node sent no configuration")?;
         let stand: Head = serde_json::from_value(more["stand"].clone()).map_err(|e| e.to_string())?;
         let way: Lineage = serde_json::from_value(more.clone()).map_err(|e| e.to_string())?;
+        // Before the other node can hear of this one's, and once more when the configuration has forgotten some.
+        let live: super::overrides::Live = serde_json::from_value(more["live"].clone()).unwrap_or_default();
+        self.replace_live(&live);
         if self.agree(|agreement, own| agreement.takes_invitation(own)) {
             let taken = self.take_configuration(text, stand, &way, &from_peer());
+            self.replace_live(&live);
             // A link that stands already has told the other node of what ran before.
             self.say_hello();
             taken.map_err(|why| format!("joined, but its configuration cannot be used here: {why}"))?;
-        }
-        if let Ok(live) = serde_json::from_value(more["live"].clone()) {
-            self.take_live(&live);
         }
         Ok(())
     }

@@ -237,20 +237,20 @@ fn who_is_removed_while_they_wait_changes_nothing() {
 fn second_factors_of_the_other_node_are_no_way_around() {
     let ((file, one), (other_file, other)) = (accounts("factors-1"), accounts("factors-2"));
     add(&one, "ann", Role::Admin);
-    assert!(other.adopt(&one.shared().1).unwrap());
+    assert!(other.adopt(&one.shared().1).unwrap().is_some());
     let (_, thief) = one.log_in(&login("ann", "correct horse"), "192.0.2.9", "", NOW).unwrap();
     let stolen = one.begin_second_factor(&thief, "lb", &api::Proof::default(), NOW).unwrap().secret;
     let (_, ann) = other.log_in(&login("ann", "correct horse"), "192.0.2.1", "", NOW).unwrap();
     let own = other.begin_second_factor(&ann, "lb", &api::Proof::default(), NOW).unwrap().secret;
     other.finish_second_factor(&ann, &code(&own, NOW), NOW).unwrap();
-    assert!(one.adopt(&other.shared().1).unwrap());
+    assert!(one.adopt(&other.shared().1).unwrap().is_some());
     assert_eq!(kind(one.finish_second_factor(&thief, &code(&stolen, NOW), NOW)), FailureKind::NotFound);
     let later = NOW + 60_000;
     let with_code = api::Login { code: Some(code(&own, later)), ..login("ann", "correct horse") };
     one.log_in(&with_code, "192.0.2.1", "", later).unwrap();
     let backup = other.shared().1;
     add(&other, "bob", Role::Viewer);
-    assert!(one.adopt(&other.shared().1).unwrap());
+    assert!(one.adopt(&other.shared().1).unwrap().is_some());
     assert_eq!(kind(one.log_in(&with_code, "192.0.2.1", "", later)), FailureKind::SecondFactor, "once");
     one.restore(&backup).unwrap();
     assert_eq!(kind(one.log_in(&with_code, "192.0.2.1", "", later)), FailureKind::SecondFactor, "once");
@@ -272,18 +272,42 @@ fn the_other_node_has_the_same_people() {
     let ((file, one), (other_file, other)) = (accounts("pair-1"), accounts("pair-2"));
     add(&one, "ann", Role::Admin);
     let (secret, _) = one.log_in(&login("ann", "correct horse"), "192.0.2.1", "x", NOW).unwrap();
-    assert!(other.adopt(&one.shared().1).unwrap() && !other.adopt(&one.shared().1).unwrap());
+    assert!(other.adopt(&one.shared().1).unwrap().is_some());
+    assert_eq!(other.adopt(&one.shared().1).unwrap(), None);
     other.log_in(&login("ann", "correct horse"), "192.0.2.1", "x", NOW).unwrap();
     assert_eq!(other.of_session(&secret, "192.0.2.1", NOW), None, "sessions are of one node");
     add(&other, "bob", Role::Viewer);
-    assert!(one.adopt(&other.shared().1).unwrap());
+    assert!(one.adopt(&other.shared().1).unwrap().is_some());
     assert!(one.users(NOW).len() == 2 && one.of_session(&secret, "192.0.2.1", NOW).is_some());
     let change = api::UserChange { password: Some("battery staple".into()), ..Default::default() };
     other.change_user("ann", &change, &socket(), NOW).unwrap();
-    assert!(one.adopt(&other.shared().1).unwrap());
+    assert!(one.adopt(&other.shared().1).unwrap().is_some());
     assert_eq!(one.of_session(&secret, "192.0.2.1", NOW), None, "its password is another");
     assert!(one.adopt("{").is_err());
-    for file in [file, other_file] {
+    // Each changed as often while they were apart: one of both wins, the same one on both nodes, and says what is lost.
+    add(&one, "cem", Role::Viewer);
+    add(&other, "dot", Role::Viewer);
+    let texts = [one.shared().1, other.shared().1];
+    let changes = [one.adopt(&texts[1]).unwrap(), other.adopt(&texts[0]).unwrap()];
+    let told: Vec<String> = changes.into_iter().flatten().collect();
+    assert!(told.len() == 1 && told[0].contains("gone: ") && told[0].contains("new: "), "{told:?}");
+    assert_eq!(one.shared().1, other.shared().1);
+    assert_eq!([one.adopt(&texts[0]).unwrap(), other.adopt(&texts[1]).unwrap()], [None, None]);
+    // Who joins gives way, however often it changed its people; to one that never had any it brings them.
+    for name in ["eve", "fay", "gil"] {
+        add(&other, name, Role::Viewer);
+    }
+    other.give_way().unwrap();
+    assert!(
+        one.adopt(&other.shared().1).unwrap().is_none() && other.adopt(&one.shared().1).unwrap().is_some()
+    );
+    let (empty_file, empty) = accounts("pair-3");
+    other.give_way().unwrap();
+    assert!(
+        other.adopt(&empty.shared().1).unwrap().is_none()
+            && empty.adopt(&other.shared().1).unwrap().is_some()
+    );
+    for file in [file, other_file, empty_file] {
         let _ = std::fs::remove_file(file);
     }
 }

@@ -576,13 +576,25 @@ impl Control {
         }
         self.say(&Say::ManagedKept { id, failed });
         if changed {
-            let store = self.acme.store.clone();
-            for (name, entry) in self.acme.entries.iter_mut().filter(|(_, entry)| entry.running.is_none()) {
-                entry.read(&store, name);
-            }
-            self.read_open_orders();
-            self.look_at_files();
+            self.read_store();
         }
+    }
+
+    /// Files came or went.
+    fn read_store(&mut self) {
+        let store = self.acme.store.clone();
+        for (name, entry) in self.acme.entries.iter_mut().filter(|(_, entry)| entry.running.is_none()) {
+            entry.read(&store, name);
+        }
+        self.read_open_orders();
+        self.look_at_files();
+    }
+
+    /// This node joins another one: what it has ordered itself is worth nothing there.
+    pub(super) fn give_way_with_certificates(&mut self) -> Result<(), String> {
+        self.acme.store.give_way()?;
+        self.read_store();
+        Ok(())
     }
 
     pub(super) fn managed_kept(&mut self, id: u64, failed: Option<String>) {

@@ -133,6 +133,17 @@ impl Store {
         self.write(&file_name(authority.name.as_str()), ".account", Some(&text))
     }
 
+    /// This node joins another one, whose certificates count: its own are laid aside.
+    pub fn give_way(&self) -> Result<(), String> {
+        let aside = self.0.join("before-joining");
+        for (file, _) in self.all() {
+            let failed = |e: std::io::Error| format!("{}: {e}", self.0.join(&file).display());
+            evenkeel_files::make_folder(&aside).map_err(failed)?;
+            std::fs::rename(self.0.join(&file), aside.join(&file)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Every file, for the peer.
     pub fn all(&self) -> Vec<(String, String)> {
         let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use evenkeel_testbed::eventually;
 
 use crate::layer4::Lab;
+use crate::pair::{FRONT, lab as pair_lab};
 
 const LONG: Duration = Duration::from_secs(30);
 /// Layer 4's flows that have ended are forgotten soon.
@@ -109,4 +110,41 @@ fn connections_of_every_mode_outlive_every_change_of_their_service() {
     let gone = || !lab.hosts.run("lb", "ip", &["addr"]).out.contains("10.77.0.6");
     eventually("the addresses go", Duration::from_secs(150), gone);
     eventually("layer 4 goes", LONG, || !lab.hosts.run("lb", "ip", &["link"]).out.contains("xdp"));
+}
+
+/// On a pair, too: the addresses of what is removed stay where they are until the last connection has ended.
+#[test]
+fn connections_outlive_their_service_on_a_pair() {
+    let Some(mut lab) = pair_lab("pair-kept") else { return };
+    let check = "health-check = { type = \"none\" }";
+    let from = format!("source-addresses = [\"10.77.0.150\"]\n{check}");
+    let floating = "[network]\nfloating-ips = [\"10.77.0.150/24\"]\n";
+    let web = crate::layer4::service("web", "10.77.0.100:80", "http", check, FRONT);
+    let tcp = crate::layer4::service("tcp", "10.77.0.101:80", "tcp", check, FRONT);
+    let snat = crate::layer4::service("snat", "10.77.0.102:80", "snat", &from, FRONT);
+    lab.start_pair("", &[floating, &web, &tcp, &snat].concat());
+    let vips = ["10.77.0.100", "10.77.0.101", "10.77.0.102"];
+    let log = |vip: &str| lab.place.file(&format!("{vip}.log"));
+    let mut downloads = vips.map(|vip| {
+        eventually(vip, LONG, || {
+            lab.hosts.run("c", "curl", &["-sf", "-m", "2", &format!("http://{vip}/")]).code == 0
+        });
+        let url = format!("http://{vip}/slow");
+        let arguments =
+            ["-sS", "--max-time", "25", "-o", "/dev/null", "-w", "%{http_code} %{size_download}", &url];
+        lab.hosts.start("c", "curl", &arguments, &log(vip))
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let elsewhere = crate::layer4::service("z", "10.77.0.109:80", "http", check, FRONT);
+    let next = lab.place.write("next.toml", lab.config(0, "", &elsewhere));
+    let done = lab.cli(0, &["commit", &next.display().to_string()]);
+    assert_eq!(done.code, 0, "{}{}", done.out, done.err);
+    for (vip, download) in vips.iter().zip(&mut downloads) {
+        eventually("a download ends", LONG, || download.has_ended());
+        assert_eq!(std::fs::read_to_string(log(vip)).unwrap(), format!("200 {}", 4 << 20), "{vip}");
+    }
+    for vip in ["10.77.0.100", "10.77.0.101", "10.77.0.102", "10.77.0.150"] {
+        eventually(vip, Duration::from_secs(150), || !lab.has(0, vip) && !lab.has(1, vip));
+    }
+    assert!(lab.has(0, "10.77.0.109"));
 }

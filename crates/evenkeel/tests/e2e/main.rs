@@ -39,6 +39,7 @@ mod pair;
 mod pair_faults;
 mod pair_keep;
 mod pair_membership;
+mod pair_people;
 mod pair_soak;
 mod persistence;
 mod places;
