@@ -19,11 +19,12 @@ impl World {
         let holders = self.nodes.iter().filter(|n| n.holds).count();
         let runs = [0, 1].map(|at| self.nodes[at].life == Life::Runs);
         let mut deaf = [false; 2];
+        let (looked_at, ran) = std::mem::replace(&mut self.looked_at, (self.now, runs));
         for at in 0..2 {
-            // Beats that did not come for nearly the time of death are a partition, unless nobody
-            // was there to send them.
-            if !runs[1 - at] && self.cut[1 - at][at].iter().any(|until| self.now >= *until) {
-                self.heard_at[at] = self.now;
+            // Beats that did not come for nearly the time of death are a partition. Time in which nobody was there
+            // to send them does not count; what was lost before and after it does.
+            if !ran[1 - at] && self.cut[1 - at][at].iter().any(|until| self.now >= *until) {
+                self.heard_at[at] = (self.heard_at[at] + (self.now - looked_at)).min(self.now);
             }
             let dead_ms = self.nodes[at].election.settings().dead_ms;
             deaf[at] = self.now.saturating_sub(self.heard_at[at]) >= dead_ms - 20;
