@@ -360,6 +360,9 @@ impl Control {
             let client = key.map(str::parse).transpose().map_err(invalid)?;
             let cleared = plane.forget_persistent(name, client);
             let cleared = cleared.map_err(|e| Refused::new(FailureKind::Failed, e.to_string()))?;
+            if let Some(tap) = &self.sync().tap {
+                tap.tell_forgotten(name, client);
+            }
             return Ok(api::Cleared { cleared });
         }
         let found = self.table_of(name)?;

@@ -13,6 +13,7 @@ mod listing;
 mod plane;
 mod program;
 pub mod reference;
+mod remembered;
 mod shared;
 mod spec;
 mod table;

@@ -62,7 +62,7 @@ pub struct Plane {
     path: PathBuf,
     pub(crate) maps: Maps,
     attached: BTreeMap<u32, Attached>,
-    services: BTreeMap<String, ServiceSpec>,
+    pub(crate) services: BTreeMap<String, ServiceSpec>,
     hops: HashMap<IpAddr, Hop>,
     written: Written,
     cooling: Vec<(Instant, Extent)>,

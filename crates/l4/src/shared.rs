@@ -29,15 +29,17 @@ pub struct SourceSlots {
 impl SourceSlots {
     /// As `within_rates` of bpf/fresh.h has it.
     pub fn of(&self, service: &str, source: IpAddr) -> Option<u32> {
-        let mix = |hash: u64, value: u64| {
-            let hash = (hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            hash ^ (hash >> 32)
-        };
         let [upper, lower]: [u64; 2] = zerocopy::transmute!(octets(source));
         let network = if upper == 0 { lower } else { upper };
         let number = *self.services.get(service)?;
         Some(mix(mix(self.seed, network), number.into()) as u32 & (SOURCE_RATES - 1))
     }
+}
+
+/// `mix` of bpf/tables.h.
+pub fn mix(hash: u64, value: u64) -> u64 {
+    let hash = (hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^ (hash >> 32)
 }
 
 pub fn words(address: IpAddr) -> [u32; 4] {

@@ -3,10 +3,10 @@
 //!
 //! Times are told as what is left of them: the nodes' clocks have nothing in common.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,9 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 use crate::book::{Book, DestinationNote};
 use crate::plane::Plane;
 use crate::program::{LoadError, Loaded};
+use crate::remembered::Remembers;
 use crate::shared::*;
+use crate::spec::ServiceSpec;
 use crate::write::Array;
 
 /// Between two looks at the notes.
@@ -34,7 +36,10 @@ pub struct Batch {
     /// Service, real server, its address.
     pub destinations: Vec<(String, String, SocketAddr)>,
     /// Addresses that flows of SNAT come from.
-    pub sources: Vec<std::net::IpAddr>,
+    pub sources: Vec<IpAddr>,
+    /// Services whose clients are forgotten, all of them or one; before the clients of this message come.
+    #[serde(default)]
+    pub forgotten: Vec<(String, Option<IpAddr>)>,
     #[serde(skip)]
     pub flows: Vec<FlowRecord>,
     #[serde(skip)]
@@ -74,7 +79,7 @@ pub struct ClientRecord {
 
 impl Batch {
     pub fn is_empty(&self) -> bool {
-        self.flows.is_empty() && self.clients.is_empty()
+        self.flows.is_empty() && self.clients.is_empty() && self.forgotten.is_empty()
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -119,6 +124,8 @@ struct TapShared {
     whole: AtomicU64,
     /// Only the active node tells.
     active: AtomicBool,
+    /// Clients that somebody has removed, until the thread has told of them.
+    forgotten: Mutex<Vec<(String, Option<IpAddr>)>>,
 }
 
 struct Reader {
@@ -128,7 +135,7 @@ struct Reader {
     fresh: Array<u32>,
     heads: Array<FreshHead>,
     read: u64,
-    book: Arc<std::sync::Mutex<Arc<Names>>>,
+    book: Arc<Mutex<Arc<Names>>>,
     shared: Arc<TapShared>,
 }
 
@@ -136,13 +143,21 @@ struct Reader {
 #[derive(Default)]
 pub(crate) struct Names {
     destinations: HashMap<u32, (String, String, SocketAddr)>,
-    sources: Vec<std::net::IpAddr>,
+    sources: Vec<IpAddr>,
+    /// By the number of a destination: how its service remembers clients, if it does.
+    remembers: HashMap<u32, Remembers>,
 }
 
 impl Names {
-    fn of(book: &Book) -> Names {
+    fn of(book: &Book, services: &BTreeMap<String, ServiceSpec>) -> Names {
         let name = |note: &DestinationNote| (note.service.clone(), note.name.clone(), note.address);
+        let remembers = |note: &DestinationNote| {
+            let persist = services.get(&note.service)?.persist?;
+            Some(Remembers::new(book.services.get(&note.service)?.number, persist))
+        };
+        let each = book.destinations.iter();
         Names {
+            remembers: each.filter_map(|(number, note)| Some((*number, remembers(note)?))).collect(),
             destinations: book.destinations.iter().map(|(number, note)| (*number, name(note))).collect(),
             sources: book.sources.clone(),
         }
@@ -157,6 +172,13 @@ impl Tap {
     /// Everything from the start: the other node knows nothing.
     pub fn tell_whole(&self) {
         self.shared.whole.fetch_add(1, Relaxed);
+    }
+
+    /// Somebody has removed clients of a service here: the other node forgets them, too. Clients that were read before
+    /// are told before.
+    pub fn tell_forgotten(&self, service: &str, client: Option<IpAddr>) {
+        let mut forgotten = self.shared.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        forgotten.push((service.to_owned(), client));
     }
 }
 
@@ -174,6 +196,7 @@ impl Plane {
             stopped: AtomicBool::new(false),
             whole: AtomicU64::new(1),
             active: AtomicBool::new(false),
+            forgotten: Mutex::default(),
         });
         self.rename();
         let mut reader = Reader {
@@ -195,8 +218,8 @@ impl Plane {
 
     /// To be called when services have changed.
     pub fn rename(&self) {
-        let names = Arc::new(Names::of(&self.book));
-        *self.names.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = names;
+        let names = Arc::new(Names::of(&self.book, &self.services));
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
     /// Puts flows of the other node into the table; how many are there now.
@@ -218,6 +241,9 @@ impl Plane {
             .iter()
             .map(|a| self.book.sources.iter().position(|b| b == a).map(|at| at as u32))
             .collect();
+        for (service, client) in &batch.forgotten {
+            self.forget_persistent(service, *client)?;
+        }
         let number_of = |index: [u8; 4]| numbers.get(u32::from_be_bytes(index) as usize).copied().flatten();
         let mut adopted = 0;
         for record in &batch.flows {
@@ -282,6 +308,8 @@ struct Filling<'a, F: FnMut(Batch)> {
     batch: Batch,
     destinations: HashMap<u32, u32>,
     sources: HashMap<u16, u32>,
+    /// Whose clients are in it already: one of them has many flows.
+    remembered: HashSet<(u32, [u64; 2])>,
     out: &'a mut F,
 }
 
@@ -342,6 +370,32 @@ impl<F: FnMut(Batch)> Filling<'_, F> {
         self.destinations.clear();
         self.sources.clear();
     }
+
+    /// What the program remembers of the client of a flow, where its service remembers any.
+    fn add_client(&mut self, flow: &Flow, tables: &Reader, tick: u32, tick_ms: u32) {
+        let Some(remembers) = self.names.remembers.get(&flow.destination).copied() else { return };
+        if flow.marks & FLOW_PERSISTENT == 0 || flow.state == STATE_SYN as u8 {
+            return;
+        }
+        let key = remembers.key(flow.client);
+        let (bucket, fingerprint) = remembers.place(key, &tables.loaded.setup);
+        if !self.remembered.insert((bucket, key)) {
+            return;
+        }
+        let content = tables.persistences.read(bucket);
+        if let Some((destination, left)) = remembers.find(key, fingerprint, &content, tick) {
+            self.remember(key, destination, left.saturating_mul(tick_ms));
+        }
+    }
+
+    fn remember(&mut self, client: [u64; 2], destination: u32, left_ms: u32) {
+        let Some(destination) = self.destination(destination) else { return };
+        let left_ms = left_ms.to_be_bytes();
+        self.batch.clients.push(ClientRecord { client: octets(client), destination, left_ms });
+        if self.batch.clients.len() >= BATCH {
+            self.flush();
+        }
+    }
 }
 
 impl Reader {
@@ -352,7 +406,12 @@ impl Reader {
             std::thread::sleep(LOOK);
             if !self.shared.active.load(Relaxed) {
                 self.read = self.heads.read(0).count;
+                self.take_forgotten();
                 continue;
+            }
+            let forgotten = self.take_forgotten();
+            if !forgotten.is_empty() {
+                out(Batch { forgotten, ..Batch::default() });
             }
             let whole = self.shared.whole.load(Relaxed);
             let result = if whole != told || Instant::now() >= whole_at {
@@ -374,9 +433,14 @@ impl Reader {
         }
     }
 
+    fn take_forgotten(&self) -> Vec<(String, Option<IpAddr>)> {
+        std::mem::take(&mut *self.shared.forgotten.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn filling<'a, F: FnMut(Batch)>(&self, out: &'a mut F) -> Filling<'a, F> {
-        let names = self.book.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        Filling { names, batch: Batch::default(), destinations: HashMap::new(), sources: HashMap::new(), out }
+        let names = self.book.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (batch, destinations, sources) = (Batch::default(), HashMap::new(), HashMap::new());
+        Filling { names, batch, destinations, sources, remembered: HashSet::new(), out }
     }
 
     fn tick(&self) -> Result<u32, LoadError> {
@@ -403,7 +467,9 @@ impl Reader {
             for way in (0..WAYS as usize).filter(|way| ways & 1 << way > 0) {
                 let left = (content.tag[way] as u32).saturating_sub(tick);
                 if content.tag[way] >> 32 != 0 && left > 0 {
-                    filling.add(&content.flow[way], left, tick, tick_ms);
+                    let flow = &content.flow[way];
+                    filling.add(flow, left, tick, tick_ms);
+                    filling.add_client(flow, self, tick, tick_ms);
                 }
             }
         }
@@ -440,16 +506,7 @@ impl Reader {
                 if tag >> 32 == 0 || left == 0 {
                     continue;
                 }
-                let Some(destination) = filling.destination(entry.destination) else { continue };
-                let left_ms = left.saturating_mul(tick_ms).to_be_bytes();
-                filling.batch.clients.push(ClientRecord {
-                    client: octets(entry.client),
-                    destination,
-                    left_ms,
-                });
-                if filling.batch.clients.len() >= BATCH {
-                    filling.flush();
-                }
+                filling.remember(entry.client, entry.destination, left.saturating_mul(tick_ms));
             }
         })?;
         filling.flush();

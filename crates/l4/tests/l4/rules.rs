@@ -247,6 +247,70 @@ fn one_persistence_entry_for_all_ports_and_addresses() {
     assert_ne!(b.server(at(0, 2), SYN), Some(drained), "forgotten");
 }
 
+/// A client that is remembered here is remembered by the other node as soon as its flow is established there, and one
+/// that somebody removed is forgotten there. Numbers and secrets of the two are their own.
+#[test]
+fn the_other_node_remembers_a_client_at_once() {
+    let remember = |s: &mut ServiceSpec| {
+        s.pick = Pick::RoundRobin;
+        s.persist = Some(Persist { mask: 24, mask6: 64, timeout: Duration::from_secs(600) });
+    };
+    let Some((mut here, _)) = sized(1_024, 4, remember) else { return };
+    let there = std::thread::spawn(move || {
+        let (bench, spec) = sized(1_024, 4, remember)?;
+        let other = ServiceSpec { name: "another".into(), vips: Vec::new(), ..spec.clone() };
+        let mut bench = bench;
+        bench.plane.set_services(vec![other, spec]).unwrap();
+        Some(bench)
+    });
+    let Some(there) = there.join().unwrap() else { return };
+    let (out, batches) = std::sync::mpsc::channel();
+    let tap = here.plane.tap(move |batch| drop(out.send(batch))).unwrap();
+    tap.set_active(true);
+    // The first look is the whole table; the next one is 20 s away.
+    std::thread::sleep(Duration::from_millis(300));
+    let at = |network: u8, port: u16| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(30, 0, network, 9)), port);
+    for network in 0..20 {
+        for port in 1..4 {
+            here.server(at(network, port), SYN);
+            here.server(at(network, port), ACK);
+        }
+        // Not established: a flood would be told, too.
+        here.server(at(100 + network, 1), SYN);
+    }
+    let listed = |bench: &Bench| {
+        let mut all: Vec<_> =
+            bench.plane.persistent("web").unwrap().into_iter().map(|p| (p.client, p.server)).collect();
+        all.sort();
+        all
+    };
+    let hear = |expect: usize| {
+        let since = std::time::Instant::now();
+        let mut records = 0;
+        while listed(&there).len() != expect && since.elapsed() < Duration::from_secs(3) {
+            if let Ok(batch) = batches.recv_timeout(Duration::from_millis(100)) {
+                records += batch.clients.len();
+                let batch = evenkeel_l4::Batch::parse(&batch.encode()).unwrap();
+                there.plane.adopt(&batch).unwrap();
+            }
+        }
+        records
+    };
+    let records = hear(20);
+    let established = |(client, _): &(IpAddr, String)| matches!(client, IpAddr::V4(a) if a.octets()[2] < 100);
+    let own: Vec<_> = listed(&here).into_iter().filter(established).collect();
+    assert_eq!((listed(&there), own.len()), (own, 20));
+    assert!(records <= 60, "not once a packet: {records}");
+    assert_eq!(here.plane.forget_persistent("web", Some(ip("30.0.7.0"))).unwrap(), 1);
+    tap.tell_forgotten("web", Some(ip("30.0.7.0")));
+    hear(19);
+    assert!(!listed(&there).iter().any(|(client, _)| *client == ip("30.0.7.0")), "{:?}", listed(&there));
+    here.plane.forget_persistent("web", None).unwrap();
+    tap.tell_forgotten("web", None);
+    hear(0);
+    assert_eq!(listed(&there), Vec::new());
+}
+
 /// Of a service that is taken away or named otherwise, established connections finish; of a server that keeps none when
 /// it is removed, they end.
 #[test]
