@@ -285,7 +285,7 @@ fn main() {
     let files = ["announce", "beat", "election", "guard", "lease", "pace", "reach", "seal", "witness"]
         .map(|f| (f, vrrp.join(f).with_extension("rs")));
     let configuration = ["admission", "agreement", "past"].map(|f| (f, agree.join(f).with_extension("rs")));
-    let worlds = ["world", "checks", "node", "clients", "edits", "machine", "chance", "plan"]
+    let worlds = ["world", "checks", "lives", "node", "clients", "edits", "machine", "chance", "plan"]
         .map(|f| (f, PathBuf::from("src/truth").join(f).with_extension("rs")));
     let sources: Vec<(&str, String)> = files
         .into_iter()

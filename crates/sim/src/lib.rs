@@ -11,6 +11,7 @@ pub mod truth {
     pub mod checks;
     pub mod clients;
     pub mod edits;
+    pub mod lives;
     pub mod machine;
     pub mod node;
     pub mod plan;

@@ -52,6 +52,9 @@ pub struct Node {
     pub rounds: u64,
     /// What its guard tells the other one when it dies.
     pub last_words: Option<Vec<u8>>,
+    /// When its timer wakes it, on the world's clock, and when it was to look earlier.
+    pub wakes_at: Millis,
+    pub looks_at: Millis,
 }
 
 #[derive(Clone, Debug)]
