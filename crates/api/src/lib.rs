@@ -25,6 +25,7 @@ pub struct Status {
     pub version: String,
     pub uptime_seconds: u64,
     pub node: Node,
+    /// Of clients with this very node. A passive one of a pair (`node`, `role`) has none of layer 7: the active one does.
     pub connections: u64,
     pub workers: usize,
     /// Absent while no service is of layer 4.
@@ -153,6 +154,8 @@ pub struct Service {
     pub pool: String,
     /// `up`, `degraded`, `down` or `halted`.
     pub state: String,
+    /// Through this very node. On the passive one of a pair: none in the modes `http` and `tcp`, and in layer 4 what the
+    /// active one has told of.
     pub current_connections: u64,
     pub total_connections: u64,
     pub requests: u64,
@@ -210,6 +213,7 @@ pub struct RealServer {
     pub configured_admin_state: Option<String>,
     pub backup: bool,
     pub check: Check,
+    /// From this very node: see the service.
     pub current_connections: u64,
     pub total_connections: u64,
     pub bytes_in: u64,

@@ -166,7 +166,21 @@ pub(super) fn describe_pair(pair: &api::Pair) -> String {
         text.push_str(&format!("; link {state}"));
     }
     text.push('\n');
+    if pair.role == "passive" && pair.peer.as_ref().is_some_and(|peer| peer.heard) {
+        text.push_str(
+            "clients are at the active node, which counts them: what is counted here is this node's own\n",
+        );
+    }
     text
+}
+
+/// Whose entries a list of persistence shows.
+fn whose_entries(client: &Client<'_>) -> &'static str {
+    let is_passive = client.get::<api::Pair>("/api/v1/pair").is_ok_and(|pair| pair.role == "passive");
+    match is_passive {
+        true => ": what this passive node uses once it is active, as the active one has told it",
+        false => "",
+    }
 }
 
 /// Rates need an earlier status and the time since.
@@ -518,7 +532,8 @@ pub fn weight(common: &Common, name: &ServerName, weight: u16) -> Outcome {
 
 pub fn persistence(common: &Common, service: &str, key: Option<&str>, server: Option<&str>) -> Outcome {
     let path = format!("/api/v1/persistence/{service}");
-    let mut entries: Vec<api::PersistenceEntry> = Client::new(&common.socket).get(&path)?;
+    let client = Client::new(&common.socket);
+    let mut entries: Vec<api::PersistenceEntry> = client.get(&path)?;
     entries.retain(|entry| {
         key.is_none_or(|text| entry.key.contains(text))
             && server.is_none_or(|name| entry.real_server.as_deref() == Some(name))
@@ -541,7 +556,8 @@ pub fn persistence(common: &Common, service: &str, key: Option<&str>, server: Op
         }
         table.row(row);
     }
-    say(&format!("{table}\n{}", counted(entries.len() as u64, "entry", "entries")))
+    let count = counted(entries.len() as u64, "entry", "entries");
+    say(&format!("{table}\n{count}{}", whose_entries(&client)))
 }
 
 pub fn clear_persistence(common: &Common, service: &str, key: Option<&str>) -> Outcome {
