@@ -178,6 +178,7 @@ fn taken(address: IpAddr, mac: [u8; 6]) -> String {
 pub fn foresee(
     old: &Snapshot,
     new: &Snapshot,
+    asking: &Asking,
 ) -> Result<(Vec<api::PlanStep>, Option<Questions>), (IpAddr, String)> {
     let (before, after) = (wanted(old), wanted(new));
     let known = addresses_of(&before);
@@ -234,10 +235,12 @@ pub fn foresee(
         steps.push(step("remove", format!("address {}/{}", there.address, there.prefix), detail));
     }
     places.retain(|place| seen.own.iter().all(|own| own.address != place.1));
-    // Of a pair the role decides who has them.
-    let asks = new.pair.is_none() && !places.is_empty();
+    let peer = match asking {
+        Asking::Strangers(peer) if !places.is_empty() => peer.clone(),
+        _ => return Ok((steps, None)),
+    };
     let servers = direct_servers(new);
-    Ok((steps, asks.then_some(Questions { places, servers, interfaces: seen.interfaces })))
+    Ok((steps, Some(Questions { places, servers, peer, interfaces: seen.interfaces })))
 }
 
 /// VIPs that programs listen on and that others put on this machine.
@@ -251,20 +254,32 @@ fn vips_of_others(new: &Snapshot) -> BTreeSet<IpAddr> {
     vips.filter(|a| !a.is_unspecified() && !a.is_loopback() && !placed.contains(a)).collect()
 }
 
-/// What a plan asks the network before it promises addresses that would come to this node, as the commit does.
+/// Whether the network is asked for addresses that are new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// Nobody but a stranger has them: this machine is none, nor is one with these MACs.
+    Strangers(BTreeSet<[u8; 6]>),
+    /// The other node may have them already, and cannot be told from a stranger.
+    Nobody,
+}
+
+/// What a plan asks the network before it promises addresses that would come to this node, or to the active one of a
+/// pair, as the commit does.
 pub struct Questions {
     places: BTreeSet<GuardedAddress>,
     /// Real servers that may answer for VIPs, and are told of elsewhere.
     servers: BTreeSet<IpAddr>,
+    /// The other node's MACs.
+    peer: BTreeSet<[u8; 6]>,
     interfaces: Vec<Interface>,
 }
 
 impl Questions {
     /// Which of them another machine answers for. Takes as long as answers may take.
     pub fn ask(self) -> Option<(IpAddr, String)> {
-        let Questions { places, servers, interfaces } = self;
+        let Questions { places, servers, peer, interfaces } = self;
         let mut announcers = Announcers::default();
-        let holders = others(|asked| announcers.holders(&interfaces, asked, ASK), &places, &servers);
+        let holders = others(|asked| announcers.holders(&interfaces, asked, &peer, ASK), &places, &servers);
         holders.into_iter().next().map(|(address, mac)| (address, taken(address, mac)))
     }
 }
@@ -399,7 +414,7 @@ impl Addresses {
 
     /// Puts those on interfaces that a new configuration wants and the running one does not, or says why
     /// one cannot be there and changes nothing. At a start the rest is served without it.
-    pub fn prepare(&mut self, running: &Snapshot, new: &Snapshot) -> Result<(), String> {
+    pub fn prepare(&mut self, running: &Snapshot, new: &Snapshot, asking: &Asking) -> Result<(), String> {
         let (wants, strict) = (wanted(new), self.alone);
         if wants.is_empty() || (new.pair.is_some() && !strict) {
             return Ok(());
@@ -427,16 +442,25 @@ impl Addresses {
                 Err(_) => {}
             }
         }
-        // Of a pair the role decides who has them; its thread asks.
         let here: BTreeSet<IpAddr> = seen.own.iter().map(|o| o.address).collect();
         places.retain(|place| !here.contains(&place.1));
-        if new.pair.is_some() || places.is_empty() {
+        // Of a pair the role decides who has them; before it moves its thread asks.
+        places.retain(|place| new.pair.is_none() || is_new(&place.1));
+        if places.is_empty() || (new.pair.is_some() && *asking == Asking::Nobody) {
             return Ok(());
         }
         let within = if strict { ASK } else { ASK_AGAIN };
-        let holders = others(|asked| floating.holders(asked, within), &places, &direct_servers(new));
+        let nobody = BTreeSet::new();
+        let peer = match asking {
+            Asking::Strangers(peer) => peer,
+            Asking::Nobody => &nobody,
+        };
+        let holders = others(|asked| floating.holders(asked, peer, within), &places, &direct_servers(new));
         if let Some((address, mac)) = holders.iter().find(|(address, _)| is_new(address)) {
             return Err(taken(*address, *mac));
+        }
+        if new.pair.is_some() {
+            return Ok(());
         }
         places.retain(|place| !holders.contains_key(&place.1));
         floating.add(&places).map_err(|(address, error)| {
@@ -535,7 +559,8 @@ impl Addresses {
                 Err(why) => drop(missing.insert(want.address, why)),
             }
         }
-        let holders = others(|places| floating.holders(places, ASK_AGAIN), &asked, &direct_servers(snapshot));
+        let ask = |places: &BTreeSet<GuardedAddress>| floating.holders(places, &BTreeSet::new(), ASK_AGAIN);
+        let holders = others(ask, &asked, &direct_servers(snapshot));
         missing.extend(holders.into_iter().map(|(address, mac)| (address, taken(address, mac))));
         floating.left_out = missing.keys().copied().chain(unplaced).collect();
         floating.set_wanted(wants.iter().map(|w| (w.address, Some(w.prefix))).collect());

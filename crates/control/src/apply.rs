@@ -108,7 +108,8 @@ impl Control {
         let was_transparent = self.transparent;
         self.set_up_transparency(new)?;
         let tried = self.layer4.try_out(new, &new.state_directory);
-        let tried = tried.and_then(|()| self.addresses.prepare(&self.snapshot, new));
+        let asking = self.asking(new);
+        let tried = tried.and_then(|()| self.addresses.prepare(&self.snapshot, new, &asking));
         let tried = tried.and_then(|()| self.node.prepare(self.snapshot.node.as_ref(), new.node.as_ref()));
         self.addresses.take_back();
         if !was_transparent {
@@ -151,10 +152,11 @@ impl Control {
         let probing = probing(&new, engine.config());
         let was_transparent = self.transparent;
         self.set_up_transparency(&new)?;
+        let asking = self.asking(&new);
         let rest = self.layer4.prepare(&new, &new.state_directory).and_then(|()| {
             self.layer4.apply(&new, specs, probing.through_vip.clone())?;
             self.node.prepare(self.snapshot.node.as_ref(), new.node.as_ref())?;
-            self.addresses.prepare(&self.snapshot, &new)?;
+            self.addresses.prepare(&self.snapshot, &new, &asking)?;
             let pair = self.prepare_pair(&new, None)?;
             let stored = file.map_or(Ok(()), Staged::replace).map_err(|e| self.unwritable(&e));
             match (stored, pair) {

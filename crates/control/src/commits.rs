@@ -1,6 +1,8 @@
 //! One configuration on both nodes: commits that are on both, catching up, going back. The rules are
 //! `evenkeel_agree`'s; here they meet the texts, the people who wait, and the link.
 
+use std::collections::BTreeSet;
+
 use evenkeel_admin::{FailureKind, Refused, Reply};
 use evenkeel_agree::admission::CommitRequest;
 use evenkeel_agree::agreement::{
@@ -11,6 +13,7 @@ use evenkeel_api as api;
 use evenkeel_model::Snapshot;
 use tracing::{info, warn};
 
+use super::addresses::Asking;
 use super::control::{Control, monotonic_ms, wall_ms};
 use super::overrides::{Live, hash_of_shared, shared_of};
 use super::pair::Say;
@@ -154,7 +157,9 @@ impl Control {
     ) -> Result<(), String> {
         let text = evenkeel_config::adopt(&self.running_text(), shared).ok_or("it is no TOML")?;
         let placed = self.read(&text).map(|new| self.place_named_files(&new)).unwrap_or_default();
+        self.follows_peer = true;
         let taken = self.commit_as(text, stand.revision, options).map_err(first_of);
+        self.follows_peer = false;
         taken.inspect_err(|_| self.take_named_files_back(&placed))?;
         if !way.steps.is_empty() {
             self.overrides_mut().adopt_past(way);
@@ -164,6 +169,19 @@ impl Control {
     }
 
     // Commits
+
+    /// Whether the network is asked for the new addresses of a configuration. Before there is a pair the other node may
+    /// have them; what it has committed it has asked for.
+    pub(super) fn asking(&self, new: &Snapshot) -> Asking {
+        let peer = &self.sync().peer_macs;
+        let is_known = !peer.is_empty() || self.pair().is_some_and(|pair| !pair.hears_peer());
+        match is_known && !self.follows_peer {
+            // To one that is alone, or leaves, the other node is a stranger like all others.
+            _ if new.pair.is_none() => Asking::Strangers(BTreeSet::new()),
+            true => Asking::Strangers(peer.clone()),
+            false => Asking::Nobody,
+        }
+    }
 
     /// What the other node would do at a commit now; nothing where there is none.
     pub fn peer_would(&self, new: &Snapshot) -> Option<String> {

@@ -82,6 +82,8 @@ pub struct Control {
     pub(super) pair_news: Option<PairNews>,
     /// A pair is being made of this node, which serves alone and goes on.
     pub(super) begins_pair: bool,
+    /// It takes what the peer has committed, or has had: the peer has asked whether it can be.
+    pub(super) follows_peer: bool,
     pub(super) sync: Sync,
     pub(super) keeping: super::keep::Keeping,
     pub(super) acme: super::acme::Acme,
@@ -135,6 +137,7 @@ impl Control {
             pair: None,
             pair_news: None,
             begins_pair: false,
+            follows_peer: false,
             sync: Sync::default(),
             keeping: super::keep::Keeping::default(),
             acme: super::acme::Acme::new(&snapshot.state_directory),
@@ -245,7 +248,7 @@ impl Control {
         text: &str,
         new: &Snapshot,
     ) -> Result<(api::Plan, Option<addresses::Questions>), Refused> {
-        let addresses = addresses::foresee(&self.snapshot, new);
+        let addresses = addresses::foresee(&self.snapshot, new, &self.asking(new));
         let (addresses, questions) =
             addresses.map_err(|(address, why)| cannot_be_here(text, address, &why))?;
         let steps = evenkeel_config::plan(&self.configured, new).steps.into_iter();

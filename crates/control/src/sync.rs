@@ -1,6 +1,6 @@
 //! What two nodes tell each other besides configurations: live changes, people, keys, flows, tables.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +32,13 @@ pub(super) fn with_port(peer: &str) -> String {
     }
 }
 
+/// Of all interfaces of this machine that could answer for an address.
+fn own_macs() -> BTreeSet<[u8; 6]> {
+    let interfaces = evenkeel_platform::Network::open().and_then(|mut network| network.interfaces());
+    let interfaces = interfaces.unwrap_or_default().into_iter();
+    interfaces.map(|i| i.mac).filter(|mac| *mac != [0; 6]).collect()
+}
+
 /// A stall so long ago is told to a peer that comes back.
 const STALL_IS_NEWS: Duration = Duration::from_secs(600);
 /// Connections of the peer that are remembered.
@@ -45,6 +52,8 @@ pub struct Sync {
     pub tap: Option<Tap>,
     /// The other node's name, once it has said so.
     pub(super) peer: Option<String>,
+    /// Those of its interfaces, since it last said them.
+    pub(super) peer_macs: BTreeSet<[u8; 6]>,
     /// Its last stall, and when it told of it.
     peer_stall: Option<(Instant, api::StoodStill)>,
     pub(super) commits: Commits,
@@ -142,6 +151,7 @@ impl Control {
             way: self.overrides().past().lineage().clone(),
             live: self.overrides().live().clone(),
             asks: self.relation() == Relation::Unknown,
+            macs: own_macs(),
         });
         self.tell_people();
     }
@@ -159,9 +169,10 @@ impl Control {
 
     fn on_said(&mut self, say: Say) {
         match say {
-            Say::Hello { name, active: _, stand, way, live, asks } => {
+            Say::Hello { name, active: _, stand, way, live, asks, macs } => {
                 self.sync_mut().peer = Some(name);
                 let before = self.overrides().live().clone();
+                self.sync_mut().peer_macs = macs;
                 self.take_live(&live);
                 self.tell_live_change(&before);
                 self.greeted(stand, way);

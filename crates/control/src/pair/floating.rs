@@ -176,15 +176,17 @@ impl Announcers {
         }
     }
 
-    /// Who answers for addresses.
+    /// Who answers for addresses, beside this machine and one with these MACs.
     pub fn holders(
         &mut self,
         interfaces: &[Interface],
         places: &BTreeSet<GuardedAddress>,
+        peer: &BTreeSet<[u8; 6]>,
         within: Duration,
     ) -> BTreeMap<IpAddr, [u8; 6]> {
         self.open(interfaces, places);
-        let own: Vec<[u8; 6]> = interfaces.iter().filter(|i| !i.loopback).map(|i| i.mac).collect();
+        let own = interfaces.iter().filter(|i| !i.loopback).map(|i| i.mac);
+        let own: Vec<[u8; 6]> = own.chain(peer.iter().copied()).collect();
         let mut by_interface: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
         places
             .iter()
@@ -312,13 +314,14 @@ impl Floating {
         }
     }
 
-    /// Who else answers for addresses that are not on this machine yet.
+    /// Who else answers for addresses that are not on this machine yet, beside the other node.
     pub fn holders(
         &mut self,
         places: &BTreeSet<GuardedAddress>,
+        peer: &BTreeSet<[u8; 6]>,
         within: Duration,
     ) -> BTreeMap<IpAddr, [u8; 6]> {
-        self.announcers.holders(&self.interfaces, places, within)
+        self.announcers.holders(&self.interfaces, places, peer, within)
     }
 
     /// Adds some ahead of the rest, noted before they are there: whoever ends in between leaves none that

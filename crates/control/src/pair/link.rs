@@ -1,5 +1,6 @@
 //! The link to the peer in the daemon: what the nodes tell each other over it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,6 +46,9 @@ pub enum Say {
         asks: bool,
     },
     /// Take this configuration: the receiver's is an ancestor of it, or a person wants it so.
+        /// Of its interfaces: who answers with one of them for an address is no stranger.
+        #[serde(default)]
+        macs: BTreeSet<[u8; 6]>,
     Configuration {
         stand: Head,
         #[serde(flatten)]

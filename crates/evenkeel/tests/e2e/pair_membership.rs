@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use evenkeel_testbed::eventually;
+use evenkeel_testbed::pair::PairLab;
 
 use crate::layer4::service;
 use crate::pair::{FRONT, lab};
@@ -16,6 +17,16 @@ fn alone(lab: &evenkeel_testbed::pair::PairLab, node: usize, shared: &str) -> St
 }
 
 #[test]
+/// `plan` or `commit` of a node's file with another shared part.
+fn change(lab: &PairLab, verb: &str, node: usize, shared: &str) -> evenkeel_testbed::Output {
+    let file = lab.place.write("changed.toml", lab.config(node, "", shared)).display().to_string();
+    lab.cli(node, &[verb, &file])
+}
+
+fn name_of(lab: &PairLab, node: usize) -> String {
+    lab.json(node, &["pair", "status"])["name"].as_str().unwrap_or_default().to_owned()
+}
+
 fn a_join_that_is_refused_changes_nothing() {
     let Some(mut lab) = lab("pair-refused-join") else { return };
     for node in 0..2 {
@@ -121,4 +132,29 @@ fn the_passive_node_says_what_is_the_active_nodes() {
     assert!(halted.code == 0 && halted.out.contains("the active node has"), "{halted:?}");
     assert!(lab.cli(0, &["drain", "web/s2", "--wait"]).code == 0);
     assert!(lab.cli(0, &["close", "web"]).code == 0);
+}
+/// A VIP that another machine has is refused by a plan and a commit on either node; the other node is no other machine.
+#[test]
+fn an_address_that_a_stranger_has_is_not_taken_by_a_pair() {
+    let Some(mut lab) = lab("pair-stranger") else { return };
+    let web = service("web", "10.77.0.100:80", "http", CHECK, FRONT);
+    lab.start_pair("", &web);
+    lab.await_role(0, "active");
+    lab.await_role(1, "passive");
+    for (node, (vip, bare)) in (0..2).flat_map(|n| {
+        [("10.77.0.12:8088", "10.77.0.12"), ("[fd77::12]:8088", "fd77::12")].map(|vip| (n, vip))
+    }) {
+        let text = format!("{web}\n{}", service("stolen", vip, "http", CHECK, FRONT));
+        for verb in ["plan", "commit"] {
+            let refused = change(&lab, verb, node, &text);
+            let says = format!("{bare} is in use");
+            assert!(refused.code != 0 && refused.err.contains(&says), "{verb} on {node}: {refused:?}");
+        }
+        assert!((0..2).all(|n| !lab.has(n, bare)), "nothing was changed");
+    }
+    // What the other node has by itself is no stranger's.
+    lab.hosts.ip("lb2", &["addr", "add", "10.77.0.88/32", "dev", "e0"]);
+    let text = format!("{web}\n{}", service("more", "10.77.0.88:80", "http", CHECK, FRONT));
+    let taken = change(&lab, "commit", 0, &text);
+    assert!(taken.code == 0 && taken.out.contains("the peer: committed"), "{taken:?}");
 }
