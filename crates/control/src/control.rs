@@ -248,6 +248,7 @@ impl Control {
         text: &str,
         new: &Snapshot,
     ) -> Result<(api::Plan, Option<addresses::Questions>), Refused> {
+        self.check_pair_name(new)?;
         let addresses = addresses::foresee(&self.snapshot, new, &self.asking(new));
         let (addresses, questions) =
             addresses.map_err(|(address, why)| cannot_be_here(text, address, &why))?;

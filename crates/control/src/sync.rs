@@ -539,7 +539,7 @@ impl Control {
     }
 
     pub fn invite(&mut self, part: &api::PairPart) -> Result<api::Invitation, Refused> {
-        self.check_invitation(part)?;
+        self.check_part(part)?;
         if let (None, Some(peer)) = (self.pair(), &part.peer) {
             self.begin_pair(part, &with_port(peer))?;
         }

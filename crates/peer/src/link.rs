@@ -1,7 +1,7 @@
 //! The link. Each node dials the other and sends on that connection; acknowledgements come back
 //! on it. What could not be sent is dropped with the connection: a new one begins with everything.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ use crate::identity::{Expected, Identity};
 const HELLO: u8 = 0;
 const JOIN: u8 = 1;
 const JOINED: u8 = 2;
+/// The code is right, and this node is not the one that was invited: why.
+const NOT_ADMITTED: u8 = 3;
 /// From here on the frames are the users'.
 pub const FIRST_KIND: u8 = 16;
 const RETRY: Duration = Duration::from_millis(200);
@@ -91,6 +93,8 @@ impl LinkState {
 pub struct Invite {
     pub secret: [u8; 16],
     pub until: Instant,
+    /// Whether it is for this very node; else what is to be done. It stays open then.
+    pub admits: Box<dyn Fn(&Applicant) -> Result<(), String> + Send>,
     /// What the one who joins is told.
     pub answer: Joined,
 }
@@ -110,10 +114,26 @@ struct Hello {
     program: String,
 }
 
+/// What a node that would join says of itself. One of an older version says its name alone.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Applicant {
+    pub name: String,
+    /// Those of its machine; none where they are too many.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    /// Where its end of the link listens.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// Where it will look for the node that it joins.
+    #[serde(default)]
+    pub peer: Option<SocketAddr>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct JoinRequest {
     secret: String,
-    name: String,
+    #[serde(flatten)]
+    applicant: Applicant,
 }
 
 pub struct Link {
@@ -539,13 +559,25 @@ async fn join_request(
             // codes must not end it for the node that was invited.
             return Err("a wrong code".into());
         }
-        let answer = invite.answer.clone();
-        *place = None;
+        let answer = (invite.admits)(&request.applicant).map(|()| invite.answer.clone());
+        if answer.is_ok() {
+            *place = None;
+        }
         answer
+    };
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(why) => {
+            let refused = Frame { kind: NOT_ADMITTED, body: why.clone().into_bytes() };
+            frame::write(stream, &refused).await.map_err(|e| e.to_string())?;
+            stream.flush().await.map_err(|e| e.to_string())?;
+            let _ = stream.shutdown().await;
+            return Err(why);
+        }
     };
     let body = serde_json::to_vec(&answer).map_err(|e| e.to_string())?;
     *lock(&shared.peer) = Some(certificate.clone());
-    let _ = shared.events.send(Event::Joined { certificate, name: request.name });
+    let _ = shared.events.send(Event::Joined { certificate, name: request.applicant.name });
     frame::write(stream, &Frame { kind: JOINED, body }).await.map_err(|e| e.to_string())?;
     stream.flush().await.map_err(|e| e.to_string())?;
     let _ = stream.shutdown().await;
@@ -553,7 +585,7 @@ async fn join_request(
 }
 
 /// Joins the node that made a code.
-pub async fn join(identity: &Identity, code: &Code, name: &str) -> Result<Joined, String> {
+pub async fn join(identity: &Identity, code: &Code, applicant: &Applicant) -> Result<Joined, String> {
     let config = identity.client(Expected::Fingerprint(code.fingerprint)).map_err(|e| e.to_string())?;
     let address = code.address;
     if code.fingerprint == crate::fingerprint(&identity.certificate) {
@@ -566,12 +598,16 @@ pub async fn join(identity: &Identity, code: &Code, name: &str) -> Result<Joined
             .connect(server, stream)
             .await
             .map_err(|e| format!("{address}: {}", in_words(&e)))?;
-        let request = JoinRequest { secret: hex(&code.secret), name: name.to_owned() };
+        let request = JoinRequest { secret: hex(&code.secret), applicant: applicant.clone() };
         let body = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
         frame::write(&mut stream, &Frame { kind: JOIN, body }).await.map_err(|e| e.to_string())?;
         stream.flush().await.map_err(|e| e.to_string())?;
         let refused = "the other node refused: the code has been used, is older than its time, or is wrong";
         let answer = frame::read(&mut stream, LONGEST).await.map_err(|_| refused.to_owned())?;
+        if answer.kind == NOT_ADMITTED {
+            let why = String::from_utf8_lossy(&answer.body[..answer.body.len().min(STRANGER)]).into_owned();
+            return Err(format!("the other node refused: {why}"));
+        }
         serde_json::from_slice::<Joined>(&answer.body).map_err(|e| e.to_string())
     };
     tokio::time::timeout(CONNECT * 3, joining).await.map_err(|_| format!("{address} does not answer"))?
@@ -700,7 +736,7 @@ mod tests {
             let identity = Identity::read(&pem, std::path::Path::new("test")).unwrap();
             let fingerprint = crate::fingerprint(&identity.certificate);
             let code = Code { address: "127.0.0.1:1".parse().unwrap(), secret: [1; 16], fingerprint };
-            let refused = join(&identity, &code, "near").await.err().unwrap();
+            let refused = join(&identity, &code, &Applicant::default()).await.err().unwrap();
             assert!(refused.contains("own code"), "{refused}");
         });
     }

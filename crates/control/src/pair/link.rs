@@ -1,7 +1,7 @@
 //! The link to the peer in the daemon: what the nodes tell each other over it.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,9 @@ use evenkeel_agree::past::{Head, Lineage};
 use evenkeel_api as api;
 use evenkeel_l4::Batch;
 use evenkeel_model::PairSettings;
-use evenkeel_peer::{Code, Event, Frame, Identity, Invite, Joined, Link, LinkOptions, fingerprint};
+use evenkeel_peer::{
+    Applicant, Code, Event, Frame, Identity, Invite, Joined, Link, LinkOptions, fingerprint,
+};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -44,11 +46,11 @@ pub enum Say {
         /// of its own to the other, and one of them may come anew alone.
         #[serde(default)]
         asks: bool,
-    },
-    /// Take this configuration: the receiver's is an ancestor of it, or a person wants it so.
         /// Of its interfaces: who answers with one of them for an address is no stranger.
         #[serde(default)]
         macs: BTreeSet<[u8; 6]>,
+    },
+    /// Take this configuration: the receiver's is an ancestor of it, or a person wants it so.
     Configuration {
         stand: Head,
         #[serde(flatten)]
@@ -307,7 +309,8 @@ impl PeerLink {
         secret.copy_from_slice(&Keys::fresh()[..16]);
         let answer = serde_json::json!({ "keys": in_hex(keys), "more": body });
         let joined = Joined { certificate: hex(&self.identity.certificate), body: answer };
-        self.link.invite(Invite { secret, until: Instant::now() + INVITED, answer: joined });
+        let admits = Box::new(admits(settings));
+        self.link.invite(Invite { secret, until: Instant::now() + INVITED, admits, answer: joined });
         let address = match settings.listen.ip() {
             ip if !ip.is_unspecified() => ip,
             _ => evenkeel_platform::Network::open()
@@ -348,6 +351,46 @@ impl PeerLink {
     }
 }
 
+/// Whether a node that has the code is the one that `[pair]` of this one speaks of: else each would look for the other
+/// where it is not.
+fn admits(settings: &PairSettings) -> impl Fn(&Applicant) -> Result<(), String> + Send + use<> {
+    let (name, peer, listen) = (settings.name.to_string(), settings.peer, settings.listen.port());
+    move |applicant| {
+        if applicant.name == name {
+            return Err(format!(
+                "both nodes would be named {name:?}; give the one that joins another name (`evenkeel pair join CODE --name NAME`, or `name` in its [pair])"
+            ));
+        }
+        let has = |address: &IpAddr| applicant.addresses.is_empty() || applicant.addresses.contains(address);
+        let listens = |port: u16| applicant.port.is_none_or(|own| own == port);
+        if let Some(expected) = peer.filter(|peer| !has(&peer.ip()) || !listens(peer.port())) {
+            let there = match applicant.addresses.is_empty() {
+                true => String::new(),
+                false => format!(", and this machine has {}", in_a_row(&applicant.addresses)),
+            };
+            return Err(format!(
+                "it expects its peer at {expected}{there}; join on the machine that has that address, or change `peer` in [pair] of the node that made the code, and make a new one"
+            ));
+        }
+        let own = evenkeel_platform::Network::open().and_then(|mut network| network.addresses());
+        let is_own =
+            |address: IpAddr| own.as_ref().map_or(true, |own| own.iter().any(|o| o.address == address));
+        match applicant.peer.filter(|at| !is_own(at.ip()) || at.port() != listen) {
+            None => Ok(()),
+            Some(wrong) => Err(format!(
+                "the one that joins looks for its peer at {wrong}, where the node that made the code is not (it listens on port {listen}); take the address of the code, or change `peer` in [pair] of the one that joins"
+            )),
+        }
+    }
+}
+
+/// The first of some addresses, for people.
+fn in_a_row(addresses: &[IpAddr]) -> String {
+    let first: Vec<String> = addresses.iter().take(6).map(IpAddr::to_string).collect();
+    let more = if addresses.len() > first.len() { ", …" } else { "" };
+    first.join(", ") + more
+}
+
 /// What the node that made a code gives to the one that joins.
 #[derive(Debug)]
 pub struct Admission {
@@ -356,8 +399,12 @@ pub struct Admission {
     pub more: serde_json::Value,
 }
 
-pub async fn ask_to_join(identity: &Identity, code: &Code, name: &str) -> Result<Admission, String> {
-    let joined = evenkeel_peer::join(identity, code, name).await?;
+pub async fn ask_to_join(
+    identity: &Identity,
+    code: &Code,
+    applicant: &Applicant,
+) -> Result<Admission, String> {
+    let joined = evenkeel_peer::join(identity, code, applicant).await?;
     let keys = joined.body["keys"].as_array().cloned().unwrap_or_default();
     let keys: Option<Vec<[u8; 32]>> = keys.iter().map(|k| unhex(k.as_str()?)?.try_into().ok()).collect();
     let keys = keys.filter(|k| !k.is_empty()).ok_or("the other node sent no key")?;

@@ -11,12 +11,11 @@ use crate::pair::{FRONT, lab};
 const CHECK: &str = "health-check = { type = \"tcp\", interval = \"1s\" }";
 
 /// The node's file without `[pair]`.
-fn alone(lab: &evenkeel_testbed::pair::PairLab, node: usize, shared: &str) -> String {
+fn alone(lab: &PairLab, node: usize, shared: &str) -> String {
     let text = lab.config(node, "", "");
     format!("{}{shared}", &text[..text.find("[pair]").unwrap()])
 }
 
-#[test]
 /// `plan` or `commit` of a node's file with another shared part.
 fn change(lab: &PairLab, verb: &str, node: usize, shared: &str) -> evenkeel_testbed::Output {
     let file = lab.place.write("changed.toml", lab.config(node, "", shared)).display().to_string();
@@ -27,6 +26,7 @@ fn name_of(lab: &PairLab, node: usize) -> String {
     lab.json(node, &["pair", "status"])["name"].as_str().unwrap_or_default().to_owned()
 }
 
+#[test]
 fn a_join_that_is_refused_changes_nothing() {
     let Some(mut lab) = lab("pair-refused-join") else { return };
     for node in 0..2 {
@@ -34,7 +34,7 @@ fn a_join_that_is_refused_changes_nothing() {
         lab.write(node, &alone(&lab, node, &service("web", &vip, "http", CHECK, FRONT)));
         lab.start(node);
     }
-    let serves = |lab: &evenkeel_testbed::pair::PairLab, vip: &str| {
+    let serves = |lab: &PairLab, vip: &str| {
         lab.hosts.run("c", "curl", &["-sf", "-m", "2", "-o", "/dev/null", &format!("http://{vip}/")]).code
             == 0
     };
@@ -69,9 +69,47 @@ fn a_join_that_is_refused_changes_nothing() {
         assert_eq!(std::fs::read_to_string(lab.config_file(1)).unwrap(), before, "{code}");
         assert!(lab.has(1, "10.77.0.101") && serves(&lab, "10.77.0.101"), "{code}");
     }
+    // Half a pair is none: a machine that has not the address that was invited, one name for two, a peer elsewhere.
+    let not_there = |address: &str, verb: &str| {
+        lab.hosts.ip("lb2", &["addr", verb, &format!("{address}/24"), "dev", "e2"]);
+    };
+    not_there("10.79.0.2", "del");
+    not_there("10.79.0.3", "add");
+    let elsewhere = lab.cli(1, &["pair", "join", &code, "--name", "lb2", "--interface", "e0"]);
+    not_there("10.79.0.3", "del");
+    not_there("10.79.0.2", "add");
+    let named = lab.cli(1, &["pair", "join", &code, "--name", &name_of(&lab, 0), "--interface", "e0"]);
+    let request = serde_json::json!({ "code": code, "name": "lb2", "peer": "10.79.0.77", "interface": "e0" });
+    let socket = lab.folder(1).join("admin.sock").display().to_string();
+    let place = "http://node/api/v1/pair/join";
+    let body = request.to_string();
+    let post = ["-s", "--fail-with-body", "--unix-socket", &socket, "--json", &body, place];
+    let wrong = evenkeel_testbed::command("curl", &post);
+    let wrong = evenkeel_testbed::Output { err: wrong.out.clone(), ..wrong };
+    for (refused, says) in [
+        (&elsewhere, "expects its peer at 10.79.0.2"),
+        (&named, "both nodes would be named"),
+        (&wrong, "10.79.0.77"),
+    ] {
+        assert!(refused.code != 0 && refused.err.contains(says), "{says}: {refused:?}");
+        assert!(refused.err.contains("nothing was changed"), "{refused:?}");
+        assert_eq!(std::fs::read_to_string(lab.config_file(1)).unwrap(), before, "{says}");
+        assert_eq!(lab.json(0, &["pair", "status"])["peer"]["heard"], false);
+    }
     // The code is still good.
-    let joined = lab.cli(1, &["pair", "join", &code, "--interface", "e0"]);
+    let joined = lab.cli(1, &["pair", "join", &code, "--name", "lb2", "--interface", "e0"]);
     assert_eq!(joined.code, 0, "{}", joined.err);
+    // What a second join says otherwise than [pair] is refused, and so is a name that the other node has.
+    for other in [["--interface", "e7"], ["--name", "other"]] {
+        let refused = lab.cli(1, &[&["pair", "join", &code][..], &other].concat());
+        assert!(refused.code != 0 && refused.err.contains(other[1]), "{refused:?}");
+    }
+    let renamed = std::fs::read_to_string(lab.config_file(1)).unwrap();
+    let renamed = renamed.replace("name = \"lb2\"", &format!("name = {:?}", name_of(&lab, 0)));
+    let file = lab.place.write("renamed.toml", renamed).display().to_string();
+    eventually("the name is taken", Duration::from_secs(5), || {
+        lab.cli(1, &["commit", &file]).err.contains("named")
+    });
     lab.await_role(1, "passive");
     assert!(serves(&lab, "10.77.0.100"), "{}", lab.log(0));
 }
@@ -81,7 +119,7 @@ fn a_node_leaves_where_no_address_is_had_twice() {
     let Some(mut lab) = lab("pair-leave") else { return };
     let shared = service("web", "10.77.0.100:80", "http", CHECK, FRONT);
     lab.start_pair("", &shared);
-    let leave = |lab: &evenkeel_testbed::pair::PairLab, node: usize| {
+    let leave = |lab: &PairLab, node: usize| {
         let file = lab.place.write("alone.toml", alone(lab, node, &shared)).display().to_string();
         lab.cli(node, &["commit", &file])
     };
@@ -100,6 +138,32 @@ fn a_node_leaves_where_no_address_is_had_twice() {
     // Nobody is there any more who could take them.
     eventually("the other one leaves, too", Duration::from_secs(5), || leave(&lab, 0).code == 0);
     assert!(lab.has(0, "10.77.0.100"), "{}", lab.log(0));
+}
+
+/// A VIP that another machine has is refused by a plan and a commit on either node; the other node is no other machine.
+#[test]
+fn an_address_that_a_stranger_has_is_not_taken_by_a_pair() {
+    let Some(mut lab) = lab("pair-stranger") else { return };
+    let web = service("web", "10.77.0.100:80", "http", CHECK, FRONT);
+    lab.start_pair("", &web);
+    lab.await_role(0, "active");
+    lab.await_role(1, "passive");
+    for (node, (vip, bare)) in (0..2).flat_map(|n| {
+        [("10.77.0.12:8088", "10.77.0.12"), ("[fd77::12]:8088", "fd77::12")].map(|vip| (n, vip))
+    }) {
+        let text = format!("{web}\n{}", service("stolen", vip, "http", CHECK, FRONT));
+        for verb in ["plan", "commit"] {
+            let refused = change(&lab, verb, node, &text);
+            let says = format!("{bare} is in use");
+            assert!(refused.code != 0 && refused.err.contains(&says), "{verb} on {node}: {refused:?}");
+        }
+        assert!((0..2).all(|n| !lab.has(n, bare)), "nothing was changed");
+    }
+    // What the other node has by itself is no stranger's.
+    lab.hosts.ip("lb2", &["addr", "add", "10.77.0.88/32", "dev", "e0"]);
+    let text = format!("{web}\n{}", service("more", "10.77.0.88:80", "http", CHECK, FRONT));
+    let taken = change(&lab, "commit", 0, &text);
+    assert!(taken.code == 0 && taken.out.contains("the peer: committed"), "{taken:?}");
 }
 
 /// What only the active node can know or do is not answered with "none" by the passive one.
@@ -128,6 +192,21 @@ fn the_passive_node_says_what_is_the_active_nodes() {
         let refused = lab.cli(1, verb);
         assert!(refused.code != 0 && refused.err.contains(says), "{verb:?}: {refused:?}");
     }
+    // A client is remembered there as soon as its connection is; one that is cleared is forgotten there.
+    assert_eq!(lab.hosts.run("c", "curl", &["-sS", "-m", "5", "http://10.77.0.101/"]).code, 0);
+    let listed = |node| lab.cli(node, &["persistence", "list", "nat"]).out;
+    eventually("the passive node remembers the client", Duration::from_secs(2), || {
+        listed(1).contains("10.77.0.9")
+    });
+    assert!(
+        listed(1).contains("once it is active") && !listed(0).contains("once it is active"),
+        "{}",
+        listed(1)
+    );
+    assert_eq!(lab.cli(0, &["persistence", "clear", "nat"]).code, 0);
+    eventually("both forget it", Duration::from_secs(2), || (0..2).all(|n| !listed(n).contains("10.77.0.9")));
+    assert!(lab.cli(1, &["status"]).out.contains("clients are at the active node"));
+    assert!(!lab.cli(0, &["status"]).out.contains("clients are at the active node"));
     let halted = lab.cli(1, &["halt", "web/s1"]);
     assert!(halted.code == 0 && halted.out.contains("the active node has"), "{halted:?}");
     assert!(lab.cli(0, &["drain", "web/s2", "--wait"]).code == 0);
@@ -150,11 +229,5 @@ fn an_address_that_a_stranger_has_is_not_taken_by_a_pair() {
             let says = format!("{bare} is in use");
             assert!(refused.code != 0 && refused.err.contains(&says), "{verb} on {node}: {refused:?}");
         }
-        assert!((0..2).all(|n| !lab.has(n, bare)), "nothing was changed");
     }
-    // What the other node has by itself is no stranger's.
-    lab.hosts.ip("lb2", &["addr", "add", "10.77.0.88/32", "dev", "e0"]);
-    let text = format!("{web}\n{}", service("more", "10.77.0.88:80", "http", CHECK, FRONT));
-    let taken = change(&lab, "commit", 0, &text);
-    assert!(taken.code == 0 && taken.out.contains("the peer: committed"), "{taken:?}");
 }
