@@ -12,7 +12,7 @@ mod link;
 pub use code::Code;
 pub use frame::{Frame, FrameError, LONGEST};
 pub use identity::{Identity, IdentityError, fingerprint};
-pub use link::{Applicant, Event, Invite, Joined, Link, LinkOptions, LinkState, join};
+pub use link::{Admits, Applicant, Event, Invite, Joined, Link, LinkOptions, LinkState, join};
 
 /// Of the frames' meaning. A node speaks with those whose range meets its own.
 pub const VERSION: u32 = 2;

@@ -89,12 +89,15 @@ impl LinkState {
     }
 }
 
+/// Whether a node may join; else what is to be done.
+pub type Admits = dyn Fn(&Applicant) -> Result<(), String> + Send;
+
 /// An invitation that is open.
 pub struct Invite {
     pub secret: [u8; 16],
     pub until: Instant,
     /// Whether it is for this very node; else what is to be done. It stays open then.
-    pub admits: Box<dyn Fn(&Applicant) -> Result<(), String> + Send>,
+    pub admits: Box<Admits>,
     /// What the one who joins is told.
     pub answer: Joined,
 }
