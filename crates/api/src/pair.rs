@@ -83,9 +83,31 @@ pub struct PairPeer {
     pub priority: Option<u8>,
     pub revision: Option<u64>,
     pub hears_this_node_ms_ago: Option<u64>,
+    /// It says that on one of the paths it does not hear this node, which it hears on another.
+    #[serde(default)]
+    pub misses_a_path: bool,
     /// The last time that it stood still, as it says itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stood_still: Option<StoodStill>,
+}
+
+impl Pair {
+    /// The witness, where this node asks it and has no answer. A passive one that hears its peer does not ask.
+    pub fn silent_witness(&self) -> Option<&PairWitness> {
+        const LONG_MS: u64 = 3_000;
+        let heard = self.peer.as_ref().is_some_and(|peer| peer.heard);
+        let asks = self.role == "active" || (self.role == "passive" && !heard && !self.held);
+        let witness = self.witness.as_ref().filter(|_| asks && self.since_ms >= LONG_MS)?;
+        witness.heard_ms_ago.is_none_or(|ms| ms >= LONG_MS).then_some(witness)
+    }
+}
+
+impl PairPeer {
+    /// It is heard, and hears nothing of this node on any path: one direction between them is cut, or a firewall there
+    /// takes what comes in.
+    pub fn is_deaf(&self) -> bool {
+        self.heard && self.hears_this_node_ms_ago.is_none_or(|ms| ms >= 1_000)
+    }
 }
 
 /// A node did not run: no beats, no answers.
@@ -103,7 +125,7 @@ pub struct StoodStill {
 pub struct PairPath {
     pub name: String,
     pub heard_ms_ago: Option<u64>,
-    /// Why it does not work.
+    /// Why it does not work: nothing can be sent, or nothing comes while another path carries beats.
     pub trouble: Option<String>,
 }
 

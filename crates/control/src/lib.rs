@@ -29,6 +29,7 @@ pub mod outcome;
 mod overrides;
 mod pair;
 mod pair_upgrade;
+mod pair_watch;
 mod parts;
 pub mod program_log;
 mod reading;

@@ -64,6 +64,7 @@ pub struct Sync {
     told: Arc<Mutex<HashSet<(SocketAddr, SocketAddr)>>>,
     tell_at: Option<Instant>,
     pub(super) knowledge: super::lag::Knowledge,
+    pub(super) watch: super::pair_watch::PairWatch,
     /// A lockdown of both nodes that began here.
     pub(super) asking: Option<super::lockdown::Asking>,
     /// A step of an upgrade that the other node does.
@@ -370,6 +371,7 @@ impl Control {
         self.tick_commits();
         self.tell_connections(now);
         self.tick_knowledge(now);
+        self.tick_pair_watch(now);
         if self.sync().link.is_some() && self.is_active_node() {
             let secrets = self.engine().tickets().secrets();
             if secrets != self.sync().tickets {

@@ -240,12 +240,16 @@ impl Pair {
                 priority: view.peer.map(|p| p.fitness.priority),
                 revision: view.peer.map(|p| p.revision),
                 stood_still: None,
+                misses_a_path: view.peer_alive && view.peer.is_some_and(|p| p.doubts),
                 hears_this_node_ms_ago: view.peer.filter(|p| p.heard > 0).map(|p| u64::from(p.heard_age_ms)),
             }),
             paths: view
                 .paths
                 .into_iter()
-                .map(|(name, heard, trouble)| api::PairPath { name, heard_ms_ago: ago(heard), trouble })
+                .map(|(name, heard, trouble)| {
+                    let silent = || silent_path(heard, view.peer_alive, view.since);
+                    api::PairPath { name, heard_ms_ago: ago(heard), trouble: trouble.or_else(silent) }
+                })
                 .collect(),
             beats: view.beats,
             witness: view.witness.map(|(address, heard)| api::PairWitness {
@@ -262,6 +266,26 @@ impl Pair {
             real_time: view.real_time.is_none(),
             routers: self.settings.routers.iter().map(|router| self.router(router)).collect(),
         }
+    }
+}
+
+/// A path on which nothing comes while the peer is heard on another for longer than this is told of.
+const SILENT_PATH: Duration = Duration::from_secs(1);
+
+/// What is said of a path that can be sent on, and brings nothing.
+fn silent_path(heard: Option<Instant>, peer_alive: bool, since: Option<Instant>) -> Option<String> {
+    let long = |at: Instant| at.elapsed() >= SILENT_PATH;
+    match heard {
+        _ if !peer_alive => None,
+        Some(at) if long(at) => Some(format!(
+            "no beat of the peer has come here for {}, while another path carries them",
+            seconds(at.elapsed().as_millis() as u64)
+        )),
+        // Shortly after a start nothing may have come yet.
+        None if since.is_some_and(long) => {
+            Some("no beat of the peer has ever come here, while another path carries them".into())
+        }
+        _ => None,
     }
 }
 

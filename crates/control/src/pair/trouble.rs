@@ -105,17 +105,18 @@ impl Troubles {
     fn look_at_links(&mut self, settings: &PairSettings) {
         let Some(network) = &mut self.network else { return };
         let Ok(interfaces) = network.interfaces() else { return };
-        let down = settings
-            .routers
-            .iter()
-            .filter(|router| !interfaces.iter().any(|i| i.name == router.interface && i.up && i.carrier));
-        let mut down: Vec<String> = down.map(|r| r.interface.clone()).collect();
+        let trouble = |name: &str| match interfaces.iter().find(|i| i.name == name) {
+            None => Some(format!("there is no interface {name}")),
+            Some(found) if !(found.up && found.carrier) => Some(format!("{name} is down")),
+            Some(_) => None,
+        };
+        let mut down: Vec<String> = settings.routers.iter().filter_map(|r| trouble(&r.interface)).collect();
         down.dedup();
         self.links_down = down;
     }
 
     fn each(&self) -> impl Iterator<Item = (String, u16)> + '_ {
-        let links = self.links_down.iter().map(|name| (format!("{name} is down"), 0));
+        let links = self.links_down.iter().map(|what| (what.clone(), 0));
         let failing = self.failing.iter().filter(|(_, count)| **count >= FALL);
         let failing = failing.filter_map(|(id, _)| self.names.get(*id as usize).cloned());
         // A moment of it is no reason: probes have just begun, or a real server restarts.

@@ -460,6 +460,25 @@ fn findings_of_pair(pair: &api::Pair) -> Vec<Finding> {
             );
         }
     }
+    for peer in pair.peer.iter().filter(|p| p.is_deaf() && pair.role != "joining") {
+        let what = format!(
+            "the peer {} is heard and does not hear this node on any path: while that lasts it gives no role, nor takes one, by anybody's wish",
+            peer.address
+        );
+        let fix = "what comes in there is lost: look at its firewall first, then at the networks between";
+        report(Level::Error, "pair", what, fix);
+    }
+    if pair.peer.as_ref().is_some_and(|p| p.misses_a_path && !p.is_deaf())
+        && pair.paths.iter().all(|p| p.trouble.is_none())
+    {
+        let what = "the peer does not hear this node on one of the paths between the nodes".into();
+        let fix = "evenkeel pair status on the other node names it: mend that network, cable or firewall";
+        report(Level::Warning, "pair", what, fix);
+    }
+    findings.extend(silent_witness(pair));
+    let mut report = |level, subject: &str, what: String, fix: &str| {
+        findings.push(Finding { level, subject: subject.into(), what, fix: fix.into() });
+    };
     for link in pair.link.iter().filter(|_| heard) {
         if !link.connected {
             let what = format!("the link that keeps both nodes alike is down: {}", link.detail);
@@ -475,6 +494,28 @@ fn findings_of_pair(pair: &api::Pair) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// A witness that is away shows when it is needed, unless somebody looks. A passive node that hears its peer does not
+/// ask it.
+fn silent_witness(pair: &api::Pair) -> Option<Finding> {
+    let witness = pair.silent_witness()?;
+    let heard = pair.peer.as_ref().is_some_and(|p| p.heard);
+    let since = match witness.heard_ms_ago {
+        Some(ms) => format!("has not answered for {} s", ms / 1000),
+        None => "has never answered".into(),
+    };
+    let then = match (heard, pair.role.as_str()) {
+        (true, _) => "nobody is active once the nodes lose each other",
+        (false, "active") => "this node stays active only while its peer's promise lasts",
+        (false, _) => "this node does not become active",
+    };
+    Some(Finding {
+        level: if heard { Level::Warning } else { Level::Error },
+        subject: "pair".into(),
+        what: format!("the witness {} {since}: {then}", witness.address),
+        fix: "is `evenkeel witness` running there, with the pair's present key, and its port open in firewalls?".into(),
+    })
 }
 
 fn report_alone(mut findings: Vec<Finding>, fix: &str) -> Vec<Finding> {
@@ -507,7 +548,7 @@ mod tests {
         let fields = serde_json::json!({
             "name": "a", "role": "passive", "why": "", "since-ms": 1, "paired": true, "held": false,
             "split-brain": false, "trouble": 0, "troubles": [], "priority": 100, "revision": 1,
-            "peer": { "address": "192.0.2.2", "heard": heard, "heard-ms-ago": 5_000 },
+            "peer": { "address": "192.0.2.2", "heard": heard, "heard-ms-ago": 5_000, "hears-this-node-ms-ago": 20 },
             "paths": [{ "name": "eth0" }], "refused": {}, "addresses-without-interface": [],
             "guarded": true, "real-time": true,
         });
@@ -544,6 +585,30 @@ mod tests {
         pair.link.as_mut().unwrap().configuration = "differs".into();
         let found = findings_of_pair(&pair);
         assert!(found[0].what.contains("eth0") && found[1].what.contains("differ"), "{found:?}");
+    }
+
+    #[test]
+    fn a_path_that_the_other_node_misses_is_told() {
+        let mut pair = pair(true);
+        pair.peer.as_mut().unwrap().misses_a_path = true;
+        let found = findings_of_pair(&pair);
+        assert!(found.len() == 1 && found[0].fix.contains("on the other node"), "{found:?}");
+    }
+
+    #[test]
+    fn a_witness_that_is_away_is_told_of_by_the_node_that_asks_it() {
+        let finds = |role: &str, heard: bool, witness_ms: Option<u64>| {
+            let mut pair = pair(heard);
+            (pair.role, pair.since_ms) = (role.into(), 60_000);
+            pair.witness =
+                Some(api::PairWitness { address: "192.0.2.9:9695".into(), heard_ms_ago: witness_ms });
+            findings_of_pair(&pair).iter().filter(|f| f.what.contains("192.0.2.9")).count()
+        };
+        for silent in [None, Some(9_000)] {
+            assert_eq!((finds("active", true, silent), finds("passive", false, silent)), (1, 1));
+            assert_eq!(finds("passive", true, silent), 0, "it does not ask");
+        }
+        assert_eq!(finds("active", true, Some(50)), 0);
     }
 
     #[test]

@@ -254,6 +254,11 @@ fn show(pair: &api::Pair) -> Outcome {
         let trouble = path.trouble.as_ref().map_or_else(String::new, |t| format!(": {t}"));
         say(&format!("path {}: heard {}{trouble}", path.name, ago(path.heard_ms_ago)))?;
     }
+    if pair.peer.as_ref().is_some_and(api::PairPeer::is_deaf) {
+        say("the peer does not hear this node on any path: what comes in there is lost (its firewall?)")?;
+    } else if pair.peer.as_ref().is_some_and(|peer| peer.misses_a_path) {
+        say("the peer does not hear this node on one of these paths: `evenkeel pair status` there names it")?;
+    }
     if let Some(beats) = &pair.beats {
         let (every, dead) = (beats.every_ms, beats.dead_after_ms);
         say(&format!("beats every {every} ms, the peer is dead after {dead} ms of silence: {}", beats.why))?;

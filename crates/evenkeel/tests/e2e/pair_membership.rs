@@ -212,22 +212,67 @@ fn the_passive_node_says_what_is_the_active_nodes() {
     assert!(lab.cli(0, &["drain", "web/s2", "--wait"]).code == 0);
     assert!(lab.cli(0, &["close", "web"]).code == 0);
 }
-/// A VIP that another machine has is refused by a plan and a commit on either node; the other node is no other machine.
+
+const DEAF: &str = "table inet deaf { chain incoming { type filter hook input priority 0; udp dport 9694 drop; ip protocol 112 drop; }; }";
+
+/// Beats that are lost on one path, in one direction or in both, while another carries them.
 #[test]
-fn an_address_that_a_stranger_has_is_not_taken_by_a_pair() {
-    let Some(mut lab) = lab("pair-stranger") else { return };
-    let web = service("web", "10.77.0.100:80", "http", CHECK, FRONT);
-    lab.start_pair("", &web);
-    lab.await_role(0, "active");
-    lab.await_role(1, "passive");
-    for (node, (vip, bare)) in (0..2).flat_map(|n| {
-        [("10.77.0.12:8088", "10.77.0.12"), ("[fd77::12]:8088", "fd77::12")].map(|vip| (n, vip))
-    }) {
-        let text = format!("{web}\n{}", service("stolen", vip, "http", CHECK, FRONT));
-        for verb in ["plan", "commit"] {
-            let refused = change(&lab, verb, node, &text);
-            let says = format!("{bare} is in use");
-            assert!(refused.code != 0 && refused.err.contains(&says), "{verb} on {node}: {refused:?}");
+fn a_path_on_which_nothing_comes_is_told() {
+    let Some(mut lab) = lab("pair-silent-path") else { return };
+    if !evenkeel_testbed::require(&["nft"]) {
+        return;
+    }
+    lab.start_pair("", &service("web", "10.77.0.100:80", "http", CHECK, FRONT));
+    let ends = |lab: &PairLab, node| {
+        let status = lab.json(node, &["pair", "status"]);
+        let silent = |path: &serde_json::Value| {
+            path["trouble"].as_str().is_some_and(|why| why.contains("no beat of the peer"))
+        };
+        let paths = status["paths"].as_array().cloned().unwrap_or_default();
+        let names: Vec<String> = paths
+            .iter()
+            .filter(|p| silent(p))
+            .filter_map(|p| p["name"].as_str())
+            .map(str::to_owned)
+            .collect();
+        let doctor = lab.cli(node, &["doctor"]).out;
+        let told = names.iter().filter(|name| doctor.contains(*name)).count();
+        let misses = status["peer"]["misses-a-path"] == true;
+        (names.join(", "), told, misses && doctor.contains("does not hear this node"))
+    };
+    // A node that hears nothing at all while it is heard cannot know it; the other one says it.
+    assert_eq!(lab.hosts.run("lb1", "nft", &[DEAF]).code, 0);
+    eventually("the deaf node is told of", Duration::from_secs(8), || {
+        let says = "does not hear this node on any path";
+        lab.cli(1, &["doctor"]).out.contains(says) && lab.cli(1, &["pair", "status"]).out.contains(says)
+    });
+    eventually("people are told", Duration::from_secs(25), || {
+        lab.cli(1, &["events"]).out.contains("does not hear this node on any path")
+    });
+    assert_eq!(lab.hosts.run("lb1", "nft", &["delete table inet deaf"]).code, 0);
+    eventually("and told of its end", Duration::from_secs(10), || {
+        lab.cli(1, &["events"]).out.contains("well again")
+    });
+    let nothing = (String::new(), 0, false);
+    eventually("all is well", Duration::from_secs(5), || (0..2).all(|n| ends(&lab, n) == nothing));
+    for (from, to) in [(0, 1), (1, 0)] {
+        for (drop, path) in [
+            ("udp dport 9694", format!("link 10.79.0.{}:9694", 2 - to)),
+            ("ip protocol 112", "vrrp e0 51".into()),
+        ] {
+            let node = if to == 0 { "lb1" } else { "lb2" };
+            let rules = format!(
+                "table inet lost {{ chain incoming {{ type filter hook input priority 0; {drop} drop; }}; }}"
+            );
+            assert_eq!(lab.hosts.run(node, "nft", &[&rules]).code, 0);
+            eventually(&format!("{path} is silent on {to}"), Duration::from_secs(8), || {
+                ends(&lab, to) == (path.clone(), 1, false) && ends(&lab, from) == (String::new(), 0, true)
+            });
+            assert_eq!((lab.role(0).as_str(), lab.role(1).as_str()), ("active", "passive"));
+            assert_eq!(lab.hosts.run(node, "nft", &["delete table inet lost"]).code, 0);
+            eventually("it is well again", Duration::from_secs(8), || {
+                (0..2).all(|n| ends(&lab, n) == nothing)
+            });
         }
     }
 }
