@@ -1,13 +1,10 @@
 //! Commands on files of maps and lists: `show`, `get`, `add`, `set`, `del`, `clear`, `prepare` and `commit`.
 //!
-//! What HAProxy changes in memory alone is written to the files here, so that a restart keeps it; the program reads
-//! them before it answers. A file that it cannot use is as it was before.
+//! What is changed stands in for the file in memory alone, as HAProxy does it: the file is as it was, and a restart
+//! reads it again. A content that the program cannot use is not taken.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-
-use evenkeel_admin::Request;
 
 use super::sample::Known;
 
@@ -204,19 +201,13 @@ pub async fn get(known: &Known, kind: FileKind, name: &str, key: &str) -> String
     }
 }
 
-/// Does what waits for a disk where nobody else waits for it.
-async fn on_disk<T: Send + 'static>(
-    file: &str,
-    act: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
-) -> Result<T, String> {
-    let path = PathBuf::from(file);
-    let done = tokio::task::spawn_blocking(move || act(&path)).await;
-    done.map_err(|_| "the process stops\n".to_owned())?.map_err(|error| format!("{file}: {error}\n"))
-}
-
-/// What a file holds; one that cannot be read is never taken for an empty one.
+/// What a file holds, or what stands in for it; one that cannot be read is never taken for an empty one. It is read
+/// where nobody else waits for the disk.
 async fn read(file: &str) -> Result<String, String> {
-    on_disk(file, |path| evenkeel_files::read_text(path, evenkeel_files::LIST_AT_MOST)).await
+    let path = super::certificates::place(file);
+    let read = move || evenkeel_files::read_text(&path, evenkeel_files::LIST_AT_MOST);
+    let done = tokio::task::spawn_blocking(read).await;
+    done.map_err(|_| "the process stops\n".to_owned())?.map_err(|error| format!("{file}: {error}\n"))
 }
 
 /// A command that changes a file, or a version of it.
@@ -246,7 +237,7 @@ async fn changed(
         ("commit", Some(version)) => {
             let lines = maps.with(kind, file, |versions| versions.open.remove(&version));
             let lines = lines.ok_or("Version number out of range.\n")?;
-            put(known, file, &read(file).await?, &joined(&lines)).await?;
+            put(known, file, &joined(&lines)).await?;
             maps.with(kind, file, |versions| versions.current = version);
             return Ok(String::new());
         }
@@ -270,7 +261,7 @@ async fn changed(
     }
     let text = read(file).await?;
     let new = edited(what, kind, &words[1..], payload, &text)?;
-    put(known, file, &text, &new).await?;
+    put(known, file, &new).await?;
     Ok(String::new())
 }
 
@@ -337,23 +328,12 @@ fn edited(what: &str, kind: FileKind, words: &[&str], payload: &str, text: &str)
     Ok(joined(&lines))
 }
 
-/// Writes a file and has it read; what cannot be used is taken back.
-async fn put(known: &Known, file: &str, before: &str, after: &str) -> Result<(), String> {
-    write(file, after).await?;
-    match known.ask(Request::ReadFiles).await {
-        Some(Ok(())) => Ok(()),
-        None => Err("the process stops\n".into()),
-        Some(Err(why)) => {
-            write(file, before).await?;
-            let _ = known.ask(Request::ReadFiles).await;
-            Err(format!("{why}\n"))
-        }
+/// Has a content used in the place of the file's; what cannot be used is taken back.
+async fn put(known: &Known, file: &str, content: &str) -> Result<(), String> {
+    if content.len() as u64 > evenkeel_files::LIST_AT_MOST {
+        return Err("the file would be larger than a file may be\n".into());
     }
-}
-
-async fn write(file: &str, text: &str) -> Result<(), String> {
-    let text = text.to_owned();
-    on_disk(file, move |path| evenkeel_files::write_atomically(path, text.as_bytes())).await
+    super::certificates::hold(known, file, content.as_bytes()).await.map_err(|why| format!("{why}\n"))
 }
 
 #[cfg(test)]
