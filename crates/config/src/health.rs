@@ -24,7 +24,8 @@ pub fn read(pool: Section<'_>, problems: &mut Vec<Problem>) -> HealthCheck {
         fall: section.number("fall", default.fall),
         address: section.text("address").and_then(|t| t.parse().ok()),
         port: section.integer("port").and_then(|p| u16::try_from(p).ok()),
-        tls: section.section("tls").map(tls::of_table),
+        tls: section.section("tls").filter(|tls| !is_plain(*tls)).map(tls::of_table),
+        plain: section.section("tls").is_some_and(is_plain),
         send_proxy: send_proxy(section, None),
         through_vip: section.flag("through-vip"),
         mark: 0,
@@ -84,7 +85,11 @@ pub fn of_server(
         fall: own.number("fall", pool.fall),
         address: own.text("address").and_then(|t| t.parse().ok()).or(pool.address),
         port: own.integer("port").and_then(|p| u16::try_from(p).ok()).or(pool.port),
-        tls: own.section("tls").map(tls::of_table).or_else(|| pool.tls.clone()),
+        tls: match own.section("tls") {
+            Some(tls) => (!is_plain(tls)).then(|| tls::of_table(tls)),
+            None => pool.tls.clone(),
+        },
+        plain: own.section("tls").map_or(pool.plain, is_plain),
         send_proxy: send_proxy(own, pool.send_proxy),
         agent: own
             .section("agent")
@@ -94,6 +99,11 @@ pub fn of_server(
         ..pool.clone()
     };
     (check != *pool).then(|| Box::new(check))
+}
+
+/// `tls = { enabled = false }`
+fn is_plain(tls: Section<'_>) -> bool {
+    tls.value("enabled").is_some() && !tls.flag("enabled")
 }
 
 /// Whether and how a check greets, and what it does where nothing is said.

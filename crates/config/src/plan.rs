@@ -317,6 +317,8 @@ fn server_changes((before, old): (&Pool, &RealServer), (after, new): (&Pool, &Re
         source => "source",
         host => "resolve",
         speaks => "server-tls",
+        h2 => "server-http",
+        send_proxy => "send-proxy",
     } elsewhere { name found_in });
     let keys = with_place(keys, old, new);
     let value = |key: &str, server: &RealServer| match key {
@@ -368,6 +370,7 @@ fn check_changes(old: &HealthCheck, new: &HealthCheck) -> Vec<String> {
         rise => "rise",
         fall => "fall",
         tls => "tls",
+        plain => "tls",
         send_proxy => "send-proxy",
         through_vip => "through-vip",
         agent => "agent",

@@ -394,6 +394,8 @@ fn listed_server(pool: &Pool, discover: &Discover, place: &Endpoint, details: De
         health_check: None,
         source: None,
         speaks: speaks.map(Box::new),
+        h2: None,
+        send_proxy: None,
     })
 }
 

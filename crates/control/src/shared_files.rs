@@ -45,8 +45,11 @@ fn named(snapshot: &Snapshot) -> BTreeSet<PathBuf> {
         }
         all.extend(service.error_pages.iter().map(|page| page.file.clone()));
     }
-    for tls in snapshot.pools.iter().filter_map(|pool| pool.server_tls.as_ref()) {
-        all.extend(tls.ca.iter().chain(&tls.certificate).cloned());
+    for pool in &snapshot.pools {
+        let own = pool.real_servers.iter().filter_map(|server| server.tls(pool));
+        for tls in pool.server_tls.iter().chain(own) {
+            all.extend(tls.ca.iter().chain(&tls.crl).chain(&tls.certificate).cloned());
+        }
     }
     all
 }

@@ -350,7 +350,7 @@ impl Control {
 
 /// The address is a real server's, and no file is named that its pool does not name.
 fn is_known(snapshot: &Snapshot, target: &Target) -> bool {
-    let names_no_file = target.tls.as_ref().is_none_or(|t| t.ca.is_none() && t.certificate.is_none());
+    let names_no_file = target.tls.as_ref().is_none_or(|t| [&t.ca, &t.crl, &t.certificate] == [&None; 3]);
     snapshot.pools.iter().any(|pool| {
         let port = target.address.port();
         let is = |s: &RealServer| {

@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use evenkeel_admin::Request;
 use evenkeel_api as api;
 use evenkeel_model::Snapshot;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::sample::Known;
 
@@ -43,6 +43,12 @@ impl Transactions {
         act(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Takes what waits for a certificate, and for its key where that lies apart.
+    fn take(&self, file: &str) -> Vec<(String, String)> {
+        let names = std::iter::once(file.to_owned()).chain(keys_of(file));
+        self.with(|open| names.filter_map(|name| open.remove_entry(&name)).collect())
+    }
+
     fn with_new<T>(&self, act: impl FnOnce(&mut BTreeSet<String>) -> T) -> T {
         act(&mut self.new.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -61,9 +67,38 @@ async fn all(known: &Known) -> Vec<api::Certificate> {
     known.ask(Request::Certificates).await.unwrap_or_default()
 }
 
-/// `set ssl cert FILE <<`, with what followed.
+/// The certificate whose key lies in a file of its own, and that file.
+fn owner_of_key<'a>(file: &str, known: &'a [api::Certificate]) -> Option<&'a str> {
+    known.iter().map(|one| one.file.as_str()).find(|one| keys_of(one).iter().any(|key| key == file))
+}
+
+/// Where the key of a certificate may be.
+fn keys_of(file: &str) -> [String; 2] {
+    [format!("{file}.key"), Path::new(file).with_extension("key").display().to_string()]
+}
+
+/// Why a certificate, or the key that lies beside one, is not what it should be.
+fn check(file: &str, pem: &str, is_key: bool) -> Result<(), String> {
+    if is_key {
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes());
+        return key.map(drop).map_err(|_| "holds no private key that can be used".into());
+    }
+    let has_key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_ok();
+    match !has_key && keys_of(file).iter().any(|key| evenkeel_files::is_file(&place(key))) {
+        // Its key may come after it: both are tried together when they are committed.
+        true => match CertificateDer::pem_slice_iter(pem.as_bytes()).next() {
+            Some(Ok(_)) => Ok(()),
+            _ => Err("holds no certificate".into()),
+        },
+        false => evenkeel_admin::tls(pem, false).map(drop),
+    }
+}
+
+/// `set ssl cert FILE <<`, with what followed: a certificate with its key, or one of both where they are apart.
 pub async fn set(known: &Known, file: &str, pem: &str) -> String {
-    if !known.certificates.is_new(file) && !all(known).await.iter().any(|one| one.file == file) {
+    let used = all(known).await;
+    let is_certificate = known.certificates.is_new(file) || used.iter().any(|one| one.file == file);
+    if !is_certificate && owner_of_key(file, &used).is_none() {
         return format!(
             "Can't replace a certificate which is not referenced by the configuration!\nCan't update {file}!\n"
         );
@@ -71,7 +106,7 @@ pub async fn set(known: &Known, file: &str, pem: &str) -> String {
     if pem.trim().is_empty() {
         return "'set ssl cert' expects a filename and a certificate as a payload\n".into();
     }
-    if let Err(why) = evenkeel_admin::tls(pem, false) {
+    if let Err(why) = check(file, pem, !is_certificate) {
         return format!("{why}\nCan't update {file}!\n");
     }
     known.certificates.with(|open| {
@@ -92,12 +127,21 @@ pub fn place(file: &str) -> PathBuf {
 
 /// Puts a content in the place of a file's and has it used; what there was before stays where it cannot be.
 pub async fn hold(known: &Known, file: &str, content: &[u8]) -> Result<(), String> {
-    let place = place(file);
-    let before = evenkeel_files::hold(&place, Some(content.into()));
+    hold_all(known, &[(file, content)]).await
+}
+
+/// The same of several files at once: all of them, or none.
+async fn hold_all(known: &Known, all: &[(&str, &[u8])]) -> Result<(), String> {
+    let before: Vec<_> = all
+        .iter()
+        .map(|(file, content)| (place(file), evenkeel_files::hold(&place(file), Some((*content).into()))))
+        .collect();
     match known.ask(Request::ReadFiles).await {
         Some(Ok(())) => Ok(()),
         refused => {
-            evenkeel_files::hold(&place, before);
+            for (place, before) in before {
+                evenkeel_files::hold(&place, before);
+            }
             let _ = known.ask(Request::ReadFiles).await;
             Err(refused.and_then(Result::err).unwrap_or_else(|| "the process stops".into()))
         }
@@ -105,19 +149,22 @@ pub async fn hold(known: &Known, file: &str, content: &[u8]) -> Result<(), Strin
 }
 
 pub async fn commit(known: &Known, file: &str) -> String {
-    let Some(pem) = known.certificates.with(|open| open.remove(file)) else {
+    let taken = known.certificates.take(file);
+    if taken.is_empty() {
         return format!("No ongoing transaction! !\nCan't commit {file}!\n");
-    };
-    match hold(known, file, pem.as_bytes()).await {
+    }
+    let contents: Vec<(&str, &[u8])> =
+        taken.iter().map(|(file, pem)| (file.as_str(), pem.as_bytes())).collect();
+    match hold_all(known, &contents).await {
         Ok(()) => format!("Committing {file}.\nSuccess!\n"),
         Err(why) => format!("{why}\nCan't commit {file}!\n"),
     }
 }
 
 pub fn abort(known: &Known, file: &str) -> String {
-    match known.certificates.with(|open| open.remove(file)) {
-        Some(_) => format!("Transaction aborted for certificate '{file}'!\n"),
-        None => "No ongoing transaction!\n".into(),
+    match known.certificates.take(file).is_empty() {
+        false => format!("Transaction aborted for certificate '{file}'!\n"),
+        true => "No ongoing transaction!\n".into(),
     }
 }
 
@@ -215,6 +262,19 @@ pub async fn show(known: &Known, file: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_lie_beside_their_certificates() {
+        let one = |file: &str| evenkeel_control::described(Path::new(file), b"");
+        let known = [one("/c/a.crt"), one("/c/b.pem")];
+        assert_eq!(owner_of_key("/c/a.key", &known), Some("/c/a.crt"));
+        assert_eq!(owner_of_key("/c/b.pem.key", &known), Some("/c/b.pem"));
+        assert_eq!(owner_of_key("/c/c.key", &known), None);
+        let open = Transactions::default();
+        open.with(|all| all.insert("/c/a.key".into(), "key".into()));
+        assert_eq!(open.take("/c/a.crt"), [("/c/a.key".to_owned(), "key".to_owned())]);
+        assert!(open.take("/c/a.crt").is_empty());
+    }
 
     #[test]
     fn lines_that_announce_text() {

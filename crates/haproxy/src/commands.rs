@@ -100,16 +100,11 @@ const HELP: &str = "The following commands are valid at this level:
 
 /// HAProxy's commands that are known and not there.
 const MISSING: &[&str] = &[
-    "add ssl ca-file",
-    "del ssl ca-file",
-    "del ssl crl-file",
     "disable dynamic-cookie",
     "disable frontend",
     "enable dynamic-cookie",
     "enable frontend",
     "get var",
-    "new ssl ca-file",
-    "new ssl crl-file",
     "set dynamic-cookie-key",
     "set maxconn",
     "set profiling",
@@ -143,7 +138,7 @@ const MISSING: &[&str] = &[
 ];
 
 /// What `set server` says of a server's place.
-const PLACES: &[&str] = &["addr", "check-addr", "check-port", "fqdn"];
+const PLACES: &[&str] = &["addr", "check-addr", "check-port", "fqdn", "ssl"];
 
 /// Serves a door until the process ends.
 pub fn serve(door: Door, level: Level, known: Arc<Known>) {
@@ -513,10 +508,11 @@ impl Session<'_> {
                     (true, _) => 6,
                 };
                 let host = shown.host.as_deref().unwrap_or("-");
+                let tls = self.known.added.tls(&proxy.name, server);
                 let initial = shown.configured_weight.unwrap_or(shown.weight);
                 let seconds = evenkeel_control::wall_ms().saturating_sub(shown.check.since_ms) / 1000;
                 out.push_str(&format!(
-                    "{} {} {id} {} {address} {up} {admin} {} {initial} {seconds} {check} {result} {health} {state} 0 0 0 {host} {port} - 0 0 - - 0\n",
+                    "{} {} {id} {} {address} {up} {admin} {} {initial} {seconds} {check} {result} {health} {state} 0 0 0 {host} {port} - {tls} 0 - - 0\n",
                     proxy.id, proxy.name, server.name, shown.weight
                 ));
             }
@@ -685,7 +681,7 @@ impl Session<'_> {
                     Err(why) => Err(why),
                 }
             }
-            ["set", "server", place, what @ ("agent" | "agent-addr" | "agent-port" | "agent-send" | "health" | "ssl"), ..] => {
+            ["set", "server", place, what @ ("agent" | "agent-addr" | "agent-port" | "agent-send" | "health"), ..] => {
                 self.find(place).and(Err(format!(
                     "'set server <srv> {what}' is known but not supported by Evenkeel: change the configuration.\n"
                 )))

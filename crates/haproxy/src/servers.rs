@@ -25,6 +25,8 @@ struct OfProxy {
     added: Vec<(Server, u32)>,
     /// Of the configuration, deleted.
     gone: Vec<String>,
+    /// Those whose TLS was switched on or off.
+    tls: BTreeMap<String, bool>,
 }
 
 impl OfProxy {
@@ -47,6 +49,11 @@ impl Added {
         self.with(&proxy.name, |of| of.all(proxy))
     }
 
+    /// Whether TLS is spoken with a server, as `show servers state` has it.
+    pub fn tls(&self, proxy: &str, server: &Server) -> i8 {
+        self.with(proxy, |of| of.tls.get(&server.name).map_or(server.tls, |on| i8::from(*on)))
+    }
+
     fn add(&self, proxy: &Proxy, server: Server) {
         self.with(&proxy.name, |of| {
             let used: BTreeSet<u32> = of.all(proxy).into_iter().map(|(_, id)| id).collect();
@@ -56,6 +63,7 @@ impl Added {
     }
 
     fn delete(&self, proxy: &str, name: &str) {
+        self.with(proxy, |of| of.tls.remove(name));
         self.with(proxy, |of| match of.added.iter().position(|(s, _)| s.name == name) {
             Some(at) => drop(of.added.remove(at)),
             None => of.gone.push(name.to_owned()),
@@ -103,13 +111,11 @@ pub async fn add(known: &Known, words: &[&str]) -> String {
     let mut new = Server {
         name: name.to_owned(),
         own: evenkeel_import::real_server_name(name),
-        checked: false,
-        agent: false,
-        resolved: false,
         rise: 2,
         fall: 3,
+        ..Server::default()
     };
-    let keys = match keys_of(&words[2..], name, &mut new) {
+    let keys = match keys_of(&words[2..], name, proxy.http, &mut new) {
         Ok(keys) => keys,
         Err(why) => return format!("{why}\n"),
     };
@@ -137,17 +143,35 @@ fn address_of(place: &str) -> String {
     place.strip_suffix(":0").unwrap_or(place).to_owned()
 }
 
-/// Servers that are added speak HTTP/1.
-fn takes_protocol(name: &str) -> Result<(), String> {
-    let why = || format!("'proto {name}' is known but not supported by Evenkeel for servers that are added");
-    (name == "h1").then_some(()).ok_or_else(why)
+/// The version of HTTP that a server speaks.
+fn protocol(name: &str, http: bool) -> Result<&'static str, String> {
+    match name {
+        "h1" | "h2" if !http => Err("MUX protocol is not usable for server.".into()),
+        "h1" => Ok("1.1"),
+        "h2" => Ok("2"),
+        other => Err(format!("unknown MUX protocol '{other}'")),
+    }
+}
+
+/// The TLS of a server with these options, whatever else they say.
+fn tls_of(options: &[&str], name: &str) -> Result<Value, String> {
+    let mut words = Vec::from(["ssl"]);
+    let mut rest = options.iter();
+    while let Some(option) = rest.next() {
+        if TLS_OPTIONS.contains(option) {
+            words.extend([option, rest.next().copied().unwrap_or_default()]);
+        }
+    }
+    let mut keys = keys_of(&words, name, true, &mut Server::default())?;
+    Ok(keys.remove("server-tls").unwrap_or_default())
 }
 
 /// What options of a server become. It begins in maintenance, and without checks until they are enabled.
-fn keys_of(options: &[&str], name: &str, new: &mut Server) -> Result<Map<String, Value>, String> {
+fn keys_of(options: &[&str], name: &str, http: bool, new: &mut Server) -> Result<Map<String, Value>, String> {
     let mut keys = Map::new();
     let mut check = Map::new();
     let mut tls = Map::new();
+    let mut check_tls = false;
     let mut rest = options.iter();
     while let Some(option) = rest.next() {
         let mut value = || rest.next().copied().unwrap_or_default();
@@ -169,7 +193,8 @@ fn keys_of(options: &[&str], name: &str, new: &mut Server) -> Result<Map<String,
             "backup" => drop(keys.insert("backup".into(), json!(true))),
             "non-stick" => drop(keys.insert("non-stick".into(), json!(true))),
             "check" => new.checked = true,
-            "disabled" | "enabled" | "no-check" | "check-ssl" => {}
+            "disabled" | "enabled" | "no-check" => {}
+            "check-ssl" => check_tls = true,
             "inter" => drop(check.insert("interval".into(), json!(time(value())))),
             "fastinter" => drop(check.insert("fast-interval".into(), json!(time(value())))),
             "downinter" => drop(check.insert("down-interval".into(), json!(time(value())))),
@@ -187,30 +212,42 @@ fn keys_of(options: &[&str], name: &str, new: &mut Server) -> Result<Map<String,
             "port" => drop(check.insert("port".into(), json!(number(value()).unwrap_or(0)))),
             "addr" => drop(check.insert("address".into(), json!(value()))),
             "ssl" => drop(tls.entry("enabled").or_insert(json!(true))),
-            "verify" => drop(tls.insert("verify".into(), json!(value() != "none"))),
-            "verifyhost" => drop(tls.entry("sni").or_insert(json!(value()))),
-            "ca-file" => drop(tls.insert("ca".into(), json!(place(value())))),
-            "crt" => drop(tls.insert("certificate".into(), json!(place(value())))),
-            "sni" => {
-                let given = value();
-                let text = given.strip_prefix("str(").and_then(|rest| rest.strip_suffix(')'));
-                let text = text.ok_or_else(|| format!("'sni' of {given} is not supported by Evenkeel"))?;
-                tls.insert("sni".into(), json!(text));
-            }
-            "proto" => takes_protocol(value())?,
+            option if TLS_OPTIONS.contains(&option) => tls_option(option, value(), &mut tls)?,
+            "proto" => drop(keys.insert("server-http".into(), json!(protocol(value(), http)?))),
+            "send-proxy" => drop(keys.insert("send-proxy".into(), json!("v1"))),
+            "send-proxy-v2" => drop(keys.insert("send-proxy".into(), json!("v2"))),
+            "check-send-proxy" => drop(check.insert("send-proxy".into(), json!(true))),
             "cookie" | "redir" | "init-addr" | "resolvers" | "resolve-prefer" | "resolve-opts" | "track"
             | "on-error" | "observe" | "namespace" => {
                 return Err(format!("'{option}' option is not accepted for dynamic server"));
             }
-            "agent-check" | "agent-port" | "agent-inter" | "agent-addr" | "agent-send" | "send-proxy"
-            | "send-proxy-v2" | "slowstart" | "source" | "alpn" | "on-marked-down" | "on-marked-up"
-            | "maxqueue" | "minconn" | "tfo" | "usesrc" => {
+            "agent-check" | "agent-port" | "agent-inter" | "agent-addr" | "agent-send" | "slowstart"
+            | "source" | "alpn" | "on-marked-down" | "on-marked-up" | "maxqueue" | "minconn" | "tfo"
+            | "usesrc" => {
                 return Err(format!(
                     "'{option}' is known but not supported by Evenkeel for servers that are added"
                 ));
             }
             _ => return Err(format!("unknown keyword '{option}'")),
         }
+    }
+    // A check of such a server speaks TLS where it says so itself.
+    match (check_tls, tls.contains_key("enabled")) {
+        (true, _) => drop(check.insert("tls".into(), json!({ "verify": false }))),
+        (false, true) if new.checked => drop(check.insert("tls".into(), json!({ "enabled": false }))),
+        _ => {}
+    }
+    Ok(as_keys(keys, check, tls))
+}
+
+/// The keys of a server, with those of its check and of TLS.
+fn as_keys(
+    mut keys: Map<String, Value>,
+    mut check: Map<String, Value>,
+    tls: Map<String, Value>,
+) -> Map<String, Value> {
+    if check.contains_key("send-proxy") && keys.get("send-proxy") == Some(&json!("v2")) {
+        check.insert("send-proxy-version".into(), json!("v2"));
     }
     if !check.is_empty() {
         keys.insert("health-check".into(), Value::Object(check));
@@ -221,7 +258,26 @@ fn keys_of(options: &[&str], name: &str, new: &mut Server) -> Result<Map<String,
     keys.entry("weight").or_insert(json!(1));
     keys.insert("check".into(), json!(false));
     keys.insert("admin-state".into(), json!("halted"));
-    Ok(keys)
+    keys
+}
+
+/// Options about TLS, each with a value.
+const TLS_OPTIONS: [&str; 6] = ["verify", "verifyhost", "ca-file", "crl-file", "crt", "sni"];
+
+fn tls_option(option: &str, value: &str, tls: &mut Map<String, Value>) -> Result<(), String> {
+    match option {
+        "verify" => drop(tls.insert("verify".into(), json!(value != "none"))),
+        "verifyhost" => drop(tls.entry("sni").or_insert(json!(value))),
+        "ca-file" => drop(tls.insert("ca".into(), json!(place(value)))),
+        "crl-file" => drop(tls.insert("crl".into(), json!(place(value)))),
+        "crt" => drop(tls.insert("certificate".into(), json!(place(value)))),
+        _ => {
+            let text = value.strip_prefix("str(").and_then(|rest| rest.strip_suffix(')'));
+            let text = text.ok_or_else(|| format!("'sni' of {value} is not supported by Evenkeel"))?;
+            tls.insert("sni".into(), json!(text));
+        }
+    }
+    Ok(())
 }
 
 /// HAProxy looks at no name of a certificate where none is written.
@@ -321,6 +377,8 @@ pub async fn set(known: &Known, proxy: &Proxy, server: &Server, words: &[&str]) 
             }
             format!("{told} {BY}")
         }
+        ["ssl", word] => switch_tls(known, proxy, server, word).await.unwrap_or_else(|why| why),
+        ["ssl", ..] => "'set server <srv> ssl' expects 'on' or 'off'.\n".into(),
         ["check-addr" | "check-port", ..] => check_place(known, proxy, server, words).await,
         ["fqdn"] => "set server <b>/<s> fqdn requires a FQDN.\n".into(),
         ["fqdn", name, ..] => {
@@ -346,6 +404,26 @@ pub async fn set(known: &Known, proxy: &Proxy, server: &Server, words: &[&str]) 
         }
         _ => return None,
     })
+}
+
+/// `set server … ssl on|off`, of one that has `ssl` among its options.
+async fn switch_tls(known: &Known, proxy: &Proxy, server: &Server, word: &str) -> Result<String, String> {
+    if server.tls_options.is_empty() {
+        return Err("'set server <srv> ssl' cannot be set.\n\
+                    default-server should define ssl settings before no-ssl.\n"
+            .into());
+    }
+    let tls = match word {
+        "on" => {
+            let options: Vec<&str> = server.tls_options.iter().map(String::as_str).collect();
+            tls_of(&options, &server.name)?
+        }
+        "off" => json!({ "enabled": false }),
+        _ => return Err("'set server <srv> ssl' expects 'on' or 'off'.\n".into()),
+    };
+    order(known, proxy, server, json!({ "server-tls": tls })).await?;
+    known.added.with(&proxy.name, |of| of.tls.insert(server.name.clone(), word == "on"));
+    Ok("server ssl setting updated.\n".into())
 }
 
 /// Waits until a server's new name has an address, or for a while.
@@ -499,17 +577,9 @@ mod tests {
     #[test]
     fn options_of_servers_that_are_added() {
         let check = |options: &str, expect: Result<&str, &str>| {
-            let mut new = Server {
-                name: "s".into(),
-                own: "s".into(),
-                checked: false,
-                agent: false,
-                resolved: false,
-                rise: 2,
-                fall: 3,
-            };
+            let mut new = Server { name: "s".into(), own: "s".into(), ..Server::default() };
             let options: Vec<&str> = options.split_whitespace().collect();
-            let found = keys_of(&options, "s", &mut new).map(|keys| Value::Object(keys).to_string());
+            let found = keys_of(&options, "s", true, &mut new).map(|keys| Value::Object(keys).to_string());
             assert_eq!(found, expect.map(str::to_owned).map_err(str::to_owned), "{options:?}");
         };
         check("", Ok(r#"{"weight":1,"check":false,"admin-state":"halted"}"#));
@@ -531,6 +601,17 @@ mod tests {
                 r#"{"server-tls":{"enabled":true,"ca":"/ca.pem","verify-name":false},"weight":1,"check":false,"admin-state":"halted"}"#,
             ),
         );
+        check(
+            "ssl verify none check",
+            Ok(
+                r#"{"health-check":{"tls":{"enabled":false}},"server-tls":{"enabled":true,"verify":false},"weight":1,"check":false,"admin-state":"halted"}"#,
+            ),
+        );
+        check(
+            "proto h2 send-proxy-v2",
+            Ok(r#"{"server-http":"2","send-proxy":"v2","weight":1,"check":false,"admin-state":"halted"}"#),
+        );
+        assert!(keys_of(&["agent-check"], "s", true, &mut Server::default()).is_err());
         check("weight 300", Err("weight of server s is not within 0 and 256 (300).."));
         check("cookie x", Err("'cookie' option is not accepted for dynamic server"));
         check("foo", Err("unknown keyword 'foo'"));

@@ -53,6 +53,16 @@ impl TrustFile {
         if self == TrustFile::Authorities { "CA" } else { "CRL" }
     }
 
+    /// How many authorities a file has, as lists of files say it.
+    fn counted(self, pem: &[u8]) -> String {
+        let certificates = CertificateDer::pem_slice_iter(pem).flatten().count();
+        if self == TrustFile::Authorities {
+            format!(" - {certificates} certificate(s)")
+        } else {
+            String::new()
+        }
+    }
+
     /// Why a text is not what it should be.
     fn check(self, pem: &str) -> Result<(), String> {
         let certificates = || CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
@@ -82,6 +92,13 @@ impl Files {
                 let authorities = std::iter::once(&auth.ca).chain(&auth.verify_ca);
                 files.authorities.extend(authorities.map(|file| file.display().to_string()));
                 files.revocations.extend(auth.crl.iter().map(|crl| crl.display().to_string()));
+            }
+        }
+        for pool in &snapshot.pools {
+            let own = pool.real_servers.iter().filter_map(|server| server.tls(pool));
+            for tls in pool.server_tls.iter().chain(own) {
+                files.authorities.extend(tls.ca.iter().map(|file| file.display().to_string()));
+                files.revocations.extend(tls.crl.iter().map(|file| file.display().to_string()));
             }
         }
         files
@@ -159,6 +176,7 @@ async fn changed(known: &Known, what: &str, words: &[&str], payload: &str) -> Op
         ("new", [word, file]) => new(known, TrustFile::of(word)?, file),
         ("del", [word, file]) => remove(known, TrustFile::of(word)?, file).await,
         ("set", [word, file]) => set(known, TrustFile::of(word)?, file, payload),
+        ("add", ["ca-file", file]) => add_authority(known, file, payload),
         ("commit", [word, file]) => commit(known, TrustFile::of(word)?, file).await,
         ("abort", [word, file]) => abort(known, TrustFile::of(word)?, file),
         _ => return None,
@@ -176,9 +194,13 @@ pub async fn show(known: &Known, words: &[&str]) -> Option<String> {
             let open: Vec<String> = known.files.with(|open| {
                 open.keys().filter(|file| known.files.of_kind(kind).contains(*file)).cloned().collect()
             });
-            let open: String = open.iter().map(|file| format!("# transaction\n*{file}\n")).collect();
-            let all = known.files.of_kind(kind);
-            let all: String = all.iter().map(|file| format!("{file}\n")).collect();
+            let waits = |file: &String| {
+                let text = known.files.with(|open| open.get(file).cloned()).unwrap_or_default();
+                format!("# transaction\n*{file}{}\n", kind.counted(text.as_bytes()))
+            };
+            let open: String = open.iter().map(waits).collect();
+            let shown = |file: &String| format!("{file}{}\n", kind.counted(&certificates::content(file)));
+            let all: String = known.files.of_kind(kind).iter().map(shown).collect();
             format!("{open}# filename\n{all}")
         }
         [word, file] => show_one(known, TrustFile::of(word)?, file),
@@ -311,6 +333,16 @@ fn set(known: &Known, kind: TrustFile, file: &str, pem: &str) -> String {
     })
 }
 
+/// `add ssl ca-file`: one more authority, beside those that wait or those that are there.
+fn add_authority(known: &Known, file: &str, pem: &str) -> String {
+    let waits = known.files.with(|open| open.get(file).cloned());
+    let before = waits.unwrap_or_else(|| String::from_utf8_lossy(&certificates::content(file)).into_owned());
+    match TrustFile::Authorities.check(pem) {
+        Ok(()) => set(known, TrustFile::Authorities, file, &format!("{}\n{pem}", before.trim_end())),
+        Err(why) => format!("{why}\nCan't update {file}!\n"),
+    }
+}
+
 /// `new ssl ca-file` and `new ssl crl-file`: room for what a server or an entry of a list shall be held against.
 fn new(known: &Known, kind: TrustFile, file: &str) -> String {
     let what = kind.words();
@@ -369,13 +401,35 @@ async fn commit(known: &Known, kind: TrustFile, file: &str) -> String {
 
 fn abort(known: &Known, kind: TrustFile, file: &str) -> String {
     match take(known, kind, file) {
-        Some(_) => format!("Transaction aborted for {} '{file}'!\n", kind.words()),
+        Some(_) => format!("Transaction aborted for certificate '{file}'!\n"),
         None => "No ongoing transaction!\n".into(),
     }
 }
 
-/// What one file holds; `*FILE` is the text that waits for its commit.
+/// A list's issuer, dates and what it revokes.
+fn about_list(list: &CertificateRevocationList<'_>) -> String {
+    let time = |at: i64| {
+        let at = jiff::Timestamp::from_second(at).unwrap_or_default();
+        at.strftime("%b %e %H:%M:%S %Y GMT").to_string()
+    };
+    let mut out = format!("Issuer: {}\n", evenkeel_trust::written_name(list.issuer()));
+    out += &format!("Last Update: {}\n", time(list.last_update().timestamp()));
+    out +=
+        &list.next_update().map_or_else(String::new, |at| format!("Next Update: {}\n", time(at.timestamp())));
+    let mut revoked = list.iter_revoked_certificates().peekable();
+    out += if revoked.peek().is_none() { "No Revoked Certificates.\n" } else { "Revoked Certificates:\n" };
+    for one in revoked {
+        let serial: String = one.raw_serial().iter().map(|byte| format!("{byte:02X}")).collect();
+        let date = time(one.revocation_date.timestamp());
+        out += &format!("    Serial Number: {serial}\n        Revocation Date: {date}\n");
+    }
+    out
+}
+
+/// What one file holds; `*FILE` is the text that waits for its commit, `FILE:NUMBER` one of what it holds.
 fn show_one(known: &Known, kind: TrustFile, name: &str) -> String {
+    let numbered = name.rsplit_once(':').and_then(|(file, at)| Some((file, at.parse::<usize>().ok()?)));
+    let (name, only) = numbered.map_or((name, None), |(file, at)| (file, Some(at)));
     let file = name.trim_start_matches('*');
     if !known.files.of_kind(kind).contains(file) {
         return format!("Can't display the {}: Not found!\n", kind.words());
@@ -388,7 +442,7 @@ fn show_one(known: &Known, kind: TrustFile, name: &str) -> String {
     let wanted = if kind == TrustFile::Authorities { SectionKind::Certificate } else { SectionKind::Crl };
     let blocks =
         <(SectionKind, Vec<u8>)>::pem_slice_iter(&text).flatten().filter(|(kind, _)| *kind == wanted);
-    for (i, (_, der)) in blocks.enumerate() {
+    for (i, (_, der)) in blocks.enumerate().filter(|(i, _)| only.is_none_or(|at| at == i + 1)) {
         let about = match kind {
             TrustFile::Authorities => {
                 let asked = |name: &str| evenkeel_trust::field(&der, name).unwrap_or_default();
@@ -403,10 +457,8 @@ fn show_one(known: &Known, kind: TrustFile, name: &str) -> String {
                 )
             }
             TrustFile::Revocations => {
-                let issuer = CertificateRevocationList::from_der(&der);
-                let issuer = issuer
-                    .map_or_else(|_| String::new(), |(_, list)| evenkeel_trust::written_name(list.issuer()));
-                format!("Certificate Revocation List #{}:\nIssuer: {issuer}\n", i + 1)
+                let list = CertificateRevocationList::from_der(&der).map(|(_, list)| about_list(&list));
+                format!("Certificate Revocation List #{}:\n{}", i + 1, list.unwrap_or_default())
             }
         };
         out += &format!("\n{about}");

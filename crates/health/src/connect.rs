@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use evenkeel_files::{Stamp, stamp};
 use evenkeel_model::{Connect, HealthCheck, Probe, ProxyVersion, ServerTls};
-use evenkeel_trust::{Anyone, Authorities};
+use evenkeel_trust::{Anyone, Authorities, Revoked};
 use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -133,7 +133,8 @@ const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The state of each file that the settings name, without reading it.
 fn stamps(tls: &ServerTls) -> Vec<Stamp> {
     let authorities = tls.ca.as_deref().unwrap_or(Path::new(SYSTEM_AUTHORITIES));
-    let files = tls.verify.then_some(authorities).into_iter().chain(tls.certificate.as_deref());
+    let verified = [Some(authorities), tls.crl.as_deref()].into_iter().flatten().filter(|_| tls.verify);
+    let files = verified.chain(tls.certificate.as_deref());
     files.map(stamp).collect()
 }
 
@@ -168,7 +169,8 @@ fn make(tls: &ServerTls, alpn: &[u8]) -> Result<ClientConfig, String> {
             let known: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
             let known = Authorities::new(known.map_err(|_| unusable("is no PEM".into()))?);
             let known = known.ok_or_else(|| unusable("holds no certificate of an authority".into()))?;
-            known.of_servers(provider, tls.verify_name).map_err(|e| unusable(e.to_string()))?
+            let revoked = tls.crl.as_deref().map_or_else(|| Ok(Revoked::default()), revoked)?;
+            known.of_servers(revoked, provider, tls.verify_name).map_err(unusable)?
         }
     };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
@@ -188,6 +190,17 @@ fn make(tls: &ServerTls, alpn: &[u8]) -> Result<ClientConfig, String> {
         config.alpn_protocols = vec![alpn.to_vec()];
     }
     Ok(config)
+}
+
+/// Lists in PEM, or one in DER.
+fn revoked(file: &Path) -> Result<Revoked, String> {
+    let bytes = read(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+    let mut lists = lists.map_err(|_| format!("{}: is no PEM", file.display()))?;
+    if lists.is_empty() {
+        lists.push(bytes.into());
+    }
+    Ok(Revoked::new(lists))
 }
 
 fn read(file: &Path) -> std::io::Result<Vec<u8>> {

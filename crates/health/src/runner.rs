@@ -312,7 +312,7 @@ async fn attempt(
 async fn converse(target: &Target, address: SocketAddr, reached: &Cell<Layer>) -> Result<Found, Failure> {
     let check = &target.check;
     let mut check = std::borrow::Cow::Borrowed(&**check);
-    if check.tls.is_none() {
+    if check.tls.is_none() && !check.plain {
         check.to_mut().tls = match check.probe {
             // As the pool's own connections are made.
             Probe::Http(_) | Probe::Grpc { .. } => target.tls.clone(),

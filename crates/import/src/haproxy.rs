@@ -24,6 +24,7 @@ mod mail;
 pub mod manual;
 mod old_rules;
 mod options;
+mod parameters;
 mod places;
 mod preprocess;
 mod proxy;
@@ -589,7 +590,7 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
     for (at, proxy) in proxies.iter().enumerate() {
         draft.file.clone_from(&proxy.file);
         proxy.check(draft);
-        let mut facts = proxy.facts(at);
+        let mut facts = proxy.facts(at, draft.servers_unverified);
         if let Some(run) = &mut draft.run {
             facts.logs = proxy.logs(&draft.logs);
             facts.log_tag = proxy.log_tag(&draft.logs).unwrap_or_else(|| "haproxy".into());

@@ -247,8 +247,12 @@ fn what_servers_of_one_pool_do_not_share_is_told() {
     let text = "backend st\n  stick-table type ip size 20k expire 9m\nlisten a\n  bind :81\n  mode tcp\n  stick on src table st\n  server a 10.0.0.1:80 send-proxy-v2\n  server b 10.0.0.2:80\n  server c 10.0.0.3:80 send-proxy-v2 track st/x\n";
     let got = check(
         &[(SourceKind::Haproxy, text)],
-        &["persistence = { type = \"source\", timeout = \"9m\", size = 20480 }", "send-proxy = \"v2\""],
-        &["b", "track"],
+        &[
+            "persistence = { type = \"source\", timeout = \"9m\", size = 20480 }",
+            "send-proxy = \"v2\"",
+            "send-proxy = \"none\"",
+        ],
+        &["track"],
     );
     assert_eq!(got.matches("check = false").count(), 2, "{got}");
 }

@@ -574,7 +574,8 @@ impl Engine {
             (None, _) => None,
         };
         let servers = pool.real_servers.iter().map(|server| {
-            let tls = server.tls(pool).and_then(|settings| tls.get(settings)).cloned();
+            let of_server = server.tls(pool).map(|settings| (settings.clone(), server.speaks_h2(pool)));
+            let tls = of_server.and_then(|key| tls.get(&key)).cloned();
             self.server_spec(&pool.name, server, tls)
         });
         let servers: Vec<_> = servers.collect();
@@ -584,6 +585,8 @@ impl Engine {
             waiting: before.map_or_else(Arc::default, |b| b.waiting.clone()),
             current: before.map_or_else(|| Arc::new(PerCore::new(self.workers)), |b| b.current.clone()),
             turns: before.map_or_else(Arc::default, |b| b.turns.clone()),
+            some_speak_h2: pool.real_servers.iter().any(|server| server.speaks_h2(pool)),
+            all_speak_h2: pool.real_servers.iter().all(|server| server.speaks_h2(pool)),
             pool: pool.clone(),
             table,
             tls,
@@ -669,6 +672,8 @@ impl Engine {
                 host: None,
                 found_in: None,
                 speaks: None,
+                h2: None,
+                send_proxy: None,
             },
             tls: None,
             counters: Arc::new(PerCore::new(self.workers)),

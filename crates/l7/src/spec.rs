@@ -63,14 +63,18 @@ pub struct PoolSpec {
     pub turns: Arc<AtomicU64>,
     /// TLS as its servers speak it: one context for each of what they need.
     pub tls: ServersTls,
+    /// Some of its servers speak HTTP/2, and all of them do.
+    pub some_speak_h2: bool,
+    pub all_speak_h2: bool,
 }
 
-pub type ServersTls = HashMap<ServerTls, Arc<TlsClient>>;
+/// By what is spoken, and whether that is HTTP/2.
+pub type ServersTls = HashMap<(ServerTls, bool), Arc<TlsClient>>;
 
 impl PoolSpec {
     /// Connections made for the one would be wrong for the other: other settings, or other files.
     pub fn reaches_otherwise(&self, other: &PoolSpec) -> bool {
-        let same = |(settings, tls): (&ServerTls, &Arc<TlsClient>)| {
+        let same = |(settings, tls): (&(ServerTls, bool), &Arc<TlsClient>)| {
             other.tls.get(settings).is_none_or(|other| other.has_files_of(tls))
         };
         self.pool.reaches_otherwise(&other.pool) || !self.tls.iter().all(same)

@@ -24,6 +24,8 @@ pub struct HealthCheck {
     pub port: Option<u16>,
     /// Probe over TLS.
     pub tls: Option<ServerTls>,
+    /// Without TLS, whatever real servers speak.
+    pub plain: bool,
     /// Begin with a PROXY protocol header: version 1 names the probe's addresses, 2 says LOCAL.
     pub send_proxy: Option<ProxyVersion>,
     /// Probe as a client's packet would come, with the VIP as target (modes dr and tun).
@@ -71,6 +73,7 @@ impl Default for HealthCheck {
             address: None,
             port: None,
             tls: None,
+            plain: false,
             send_proxy: None,
             through_vip: false,
             mark: 0,

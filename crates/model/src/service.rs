@@ -518,12 +518,13 @@ impl Pool {
             (p.server_tls.clone(), from, p.server_h2, p.own_connections)
         };
         // Servers that come or go change nothing for those that stay.
-        let own = |s: &&RealServer| s.source.is_some() || s.speaks.is_some();
+        let of_server = |s: &RealServer| (s.source, s.speaks.clone(), s.h2, s.send_proxy);
+        let own = |s: &&RealServer| of_server(s) != (None, None, None, None);
         let special = |p: &Pool| p.real_servers.iter().filter(own).count() > 0;
         let differs = || {
             let others: HashMap<_, _> = other.real_servers.iter().map(|s| (&s.name, s)).collect();
             let both = self.real_servers.iter().filter_map(|s| Some((s, others.get(&s.name)?)));
-            both.into_iter().any(|(s, o)| s.source != o.source || s.speaks != o.speaks)
+            both.into_iter().any(|(s, o)| of_server(s) != of_server(o))
         };
         how(self) != how(other) || ((special(self) || special(other)) && differs())
     }
@@ -586,6 +587,10 @@ pub struct RealServer {
     pub source: Option<SourceAddress>,
     /// TLS or not, and which, where that is not as the pool says.
     pub speaks: Option<Box<ServerSpeaks>>,
+    /// HTTP/2 or not, where that is not as the pool says.
+    pub h2: Option<bool>,
+    /// The PROXY header that it gets, or none, where that is not as the pool says.
+    pub send_proxy: Option<Option<ProxyVersion>>,
 }
 
 /// What one real server speaks.
@@ -619,6 +624,16 @@ impl RealServer {
             Some(ServerSpeaks::Tls(own)) => Some(own),
             None => pool.server_tls.as_ref(),
         }
+    }
+
+    /// Whether it speaks HTTP/2 in this pool.
+    pub fn speaks_h2(&self, pool: &Pool) -> bool {
+        self.h2.unwrap_or(pool.server_h2)
+    }
+
+    /// The PROXY header that it gets in this pool.
+    pub fn proxy_version(&self, pool: &Pool) -> Option<ProxyVersion> {
+        self.send_proxy.unwrap_or(pool.send_proxy)
     }
 
     pub fn cookie(&self) -> &str {

@@ -175,6 +175,8 @@ pub struct ServerTls {
     pub verify_name: bool,
     /// Authorities to trust; the system's when absent.
     pub ca: Option<PathBuf>,
+    /// Certificates that their authorities have taken back.
+    pub crl: Option<PathBuf>,
     /// The name to ask for and to verify; the address when absent.
     pub sni: Option<String>,
     /// What the name is taken from, for each connection anew; `sni` is for requests that have none.
@@ -195,6 +197,7 @@ impl ServerTls {
             verify: false,
             verify_name: false,
             ca: None,
+            crl: None,
             sni: None,
             sni_from: None,
             certificate: None,

@@ -15,8 +15,8 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ParsedCertificate, VerifierBuilderError};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
     SignatureScheme,
@@ -51,12 +51,20 @@ impl Authorities {
     /// Verifies servers; `named`: that they are who was asked for, and not only known to an authority.
     pub fn of_servers(
         &self,
+        revoked: Revoked,
         provider: Arc<CryptoProvider>,
         named: bool,
-    ) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError> {
-        let inner = WebPkiServerVerifier::builder_with_provider(self.roots(), provider.clone()).build()?;
-        let listed = Listed::new(&[], &self.own);
-        Ok(Arc::new(Servers { inner, own: self.own.clone(), listed, provider, named }))
+    ) -> Result<Arc<dyn ServerCertVerifier>, String> {
+        self.check(&revoked)?;
+        let mut builder = WebPkiServerVerifier::builder_with_provider(self.roots(), provider.clone());
+        if !revoked.lists.is_empty() {
+            // Authorities without a list of theirs are taken at their word.
+            builder = builder.with_crls(revoked.lists.clone()).allow_unknown_revocation_status();
+        }
+        let inner = builder.build().map_err(|error| error.to_string())?;
+        let listed = Listed::new(&revoked.lists, &self.own);
+        let old_listed = Listed::new(&revoked.old, &self.own);
+        Ok(Arc::new(Servers { inner, own: self.own.clone(), listed, old_listed, provider, named }))
     }
 
     /// Verifies clients: as `inner` does, which was built with the same authorities and with the lists that
@@ -67,18 +75,30 @@ impl Authorities {
         revoked: Revoked,
         provider: Arc<CryptoProvider>,
     ) -> Result<Arc<dyn ClientCertVerifier>, &'static str> {
-        match revoked.old.iter().all(|list| version1::is_list_of(list, &self.own)) {
-            true => Ok(Arc::new(Clients {
-                inner,
-                own: self.own.clone(),
-                listed: Listed::new(&revoked.lists, &self.own),
-                old_listed: Listed::new(&revoked.old, &self.own),
-                provider,
-            })),
-            false => Err("a list of version 1 is signed by none of the authorities"),
+        self.check(&revoked)?;
+        Ok(Arc::new(Clients {
+            inner,
+            own: self.own.clone(),
+            listed: Listed::new(&revoked.lists, &self.own),
+            old_listed: Listed::new(&revoked.old, &self.own),
+            provider,
+        }))
+    }
+
+    /// Lists of version 1 are these authorities' own, each signed by the one that it names. Those of others stand
+    /// beside them in one file; alone they would say nothing.
+    fn check(&self, revoked: &Revoked) -> Result<(), &'static str> {
+        let is_ours = |list: &CertificateRevocationListDer<'static>| version1::is_list_of(list, &self.own);
+        let mut strange = revoked.old.iter().filter(|list| !is_ours(list)).peekable();
+        let none = strange.peek().is_some() && !revoked.old.iter().chain(&revoked.lists).any(is_ours);
+        match none || strange.any(|list| version1::names_one_of(list, &self.own)) {
+            true => Err(UNSIGNED),
+            false => Ok(()),
         }
     }
 }
+
+const UNSIGNED: &str = "a list of version 1 is signed by none of the authorities";
 
 /// Lists of revoked certificates.
 #[derive(Clone, Debug, Default)]
@@ -180,8 +200,10 @@ fn in_force(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Erro
 struct Servers {
     inner: Arc<WebPkiServerVerifier>,
     own: Arc<[CertificateDer<'static>]>,
-    /// Nothing: no list is configured for servers.
+    /// For certificates of version 1: rustls looks at these for others.
     listed: Listed,
+    /// Of lists that rustls does not read.
+    old_listed: Listed,
     named: bool,
     provider: Arc<CryptoProvider>,
 }
@@ -196,6 +218,9 @@ impl Servers {
         now: UnixTime,
     ) -> Result<(), Error> {
         let is_own = is_own(&self.own, certificate, now)?;
+        if self.old_listed.has(certificate, &self.own) {
+            return Err(CertificateError::Revoked.into());
+        }
         if let Some(trusted) = version1::verify(certificate, &self.own, &self.listed, now) {
             trusted.or_else(|e| if is_own { Ok(()) } else { Err(e) })?;
             return self.name_of(Err(CertificateError::NotValidForName.into()), certificate, name);

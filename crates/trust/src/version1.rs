@@ -103,6 +103,16 @@ pub fn is_list_of(list: &CertificateRevocationListDer<'_>, authorities: &[Certif
     authorities.iter().any(|authority| is_signed_by(&list, authority))
 }
 
+/// Whether a list says that it is of one of the authorities.
+pub fn names_one_of(
+    list: &CertificateRevocationListDer<'_>,
+    authorities: &[CertificateDer<'static>],
+) -> bool {
+    let Ok((_, list)) = CertificateRevocationList::from_der(list) else { return true };
+    let issuer = list.issuer().as_raw();
+    authorities.iter().any(|der| ends(der).is_some_and(|(subject, _)| subject == issuer))
+}
+
 /// Whether an authority signed the certificate, by a hash that can still be relied on.
 fn signed_by(leaf: &X509Certificate<'_>, authority: &CertificateDer<'_>) -> bool {
     let Ok((_, authority)) = X509Certificate::from_der(authority) else { return false };

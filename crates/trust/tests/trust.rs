@@ -36,7 +36,7 @@ fn a_certificate_that_is_its_own_authority_is_trusted_as_it_is() {
     let (known, stranger) = (certificate(&folder, "a.crt"), certificate(&folder, "b.crt"));
     let authorities = Authorities::new(vec![known.clone()]).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let servers = authorities.of_servers(provider.clone(), true).unwrap();
+    let servers = authorities.of_servers(Revoked::default(), provider.clone(), true).unwrap();
     let built =
         WebPkiClientVerifier::builder_with_provider(authorities.roots(), provider.clone()).build().unwrap();
     let clients = authorities.of_clients(built, Revoked::default(), provider).unwrap();
@@ -110,8 +110,8 @@ fn odd_certificates_are_trusted_where_an_authority_signed_them() {
     let folder = made("odd", SIGNED);
     let authorities = Authorities::new(vec![certificate(&folder, "ca.crt")]).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let servers = authorities.of_servers(provider.clone(), true).unwrap();
-    let any_name = authorities.of_servers(provider.clone(), false).unwrap();
+    let servers = authorities.of_servers(Revoked::default(), provider.clone(), true).unwrap();
+    let any_name = authorities.of_servers(Revoked::default(), provider.clone(), false).unwrap();
     let clients = |revoked: Vec<CertificateRevocationListDer<'static>>| {
         let revoked = Revoked::new(revoked);
         let mut built = WebPkiClientVerifier::builder_with_provider(authorities.roots(), provider.clone());
@@ -144,12 +144,22 @@ fn odd_certificates_are_trusted_where_an_authority_signed_them() {
         for der in [&old, &named] {
             let revoked = all(vec![crl.clone()]).verify_client_cert(der, &[], UnixTime::now()).map(|_| ());
             assert!(told(revoked).contains("Revoked"), "{file}");
+            let revoked = Revoked::new(vec![crl.clone()]);
+            let servers = authorities.of_servers(revoked, provider.clone(), false).unwrap();
+            let revoked = servers.verify_server_cert(der, &[], &name, &[], UnixTime::now()).map(|_| ());
+            assert!(told(revoked).contains("Revoked"), "{file}, a server");
         }
         let other = certificate(&folder, "other-name.crt");
         assert!(all(vec![crl]).verify_client_cert(&other, &[], UnixTime::now()).is_ok());
     }
     let strange = CertificateRevocationListDer::from_pem_file(folder.join("crl-strange.pem")).unwrap();
-    assert!(clients(vec![strange]).is_err_and(|why| why.contains("none of the authorities")));
+    let of_servers = authorities.of_servers(Revoked::new(vec![strange.clone()]), provider.clone(), true);
+    assert!(of_servers.is_err_and(|why| why.contains("none of the authorities")));
+    assert!(clients(vec![strange.clone()]).is_err_and(|why| why.contains("none of the authorities")));
+    // Beside a list of the authorities' own it says nothing.
+    let own = CertificateRevocationListDer::from_pem_file(folder.join("crl-old.pem")).unwrap();
+    let revoked = all(vec![strange, own]).verify_client_cert(&old, &[], UnixTime::now()).map(|_| ());
+    assert!(told(revoked).contains("Revoked"));
     let later = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + 20 * 86_400));
     let expired = all(Vec::new()).verify_client_cert(&old, &[], later).map(|_| ());
     assert!(told(expired).contains("Expired"));
@@ -218,7 +228,7 @@ impl Handshakes {
     fn client(&self, shown: Arc<SingleCertAndKey>) -> ClientConfig {
         let verifier: Arc<dyn ServerCertVerifier> = match self.anyone {
             true => Arc::new(Anyone(self.provider.clone())),
-            false => self.authorities().of_servers(self.provider.clone(), true).unwrap(),
+            false => self.authorities().of_servers(Revoked::default(), self.provider.clone(), true).unwrap(),
         };
         let client = ClientConfig::builder_with_provider(self.provider.clone());
         let client = client.with_protocol_versions(&[self.version]).unwrap();

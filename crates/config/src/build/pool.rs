@@ -48,11 +48,7 @@ impl Builder<'_> {
             max_queue: table.number("max-queue", 10_000),
             timeouts: PoolTimeouts::default(),
             server_tls: tls::of_servers(table),
-            send_proxy: match table.text("send-proxy") {
-                Some("v1") => Some(ProxyVersion::V1),
-                Some("v2") => Some(ProxyVersion::V2),
-                _ => None,
-            },
+            send_proxy: proxy_version(table.text("send-proxy")),
             proxy_values: self.proxy_values(table),
             source: table.text("source").map_or(SourceAddress::Own, source),
             source_interface: table.text("source-interface").map(str::to_owned),
@@ -79,7 +75,10 @@ impl Builder<'_> {
     fn proxy_values(&mut self, table: Section<'_>) -> Vec<(u8, Template)> {
         const KEY: &str = "send-proxy-values";
         let mut all = Vec::new();
-        if table.value(KEY).is_some() && table.text("send-proxy") != Some("v2") {
+        let mut servers = table.sections("real-server");
+        let sent = table.text("send-proxy") == Some("v2")
+            || servers.any(|(server, _)| server.text("send-proxy") == Some("v2"));
+        if table.value(KEY).is_some() && !sent {
             let place = table.span(KEY).unwrap_or(0..0);
             let problem = Problem::new(place, format!("`{KEY}` needs send-proxy = \"v2\""));
             self.problems.push(problem.help("version 1 of the header has no values"));
@@ -164,6 +163,8 @@ impl Builder<'_> {
             check: server.value("check").is_none() || server.flag("check"),
             health_check: health::of_server(server, check, self.problems),
             source: server.text("source").map(source),
+            h2: server.text("server-http").map(|version| version == "2"),
+            send_proxy: server.text("send-proxy").map(|version| proxy_version(Some(version))),
         }
     }
 
@@ -235,5 +236,13 @@ impl Builder<'_> {
             self.problem(table.span("hash-balance-factor"), message, "it needs one that hashes");
         }
         factor
+    }
+}
+
+fn proxy_version(word: Option<&str>) -> Option<ProxyVersion> {
+    match word {
+        Some("v1") => Some(ProxyVersion::V1),
+        Some("v2") => Some(ProxyVersion::V2),
+        _ => None,
     }
 }

@@ -124,6 +124,12 @@ fn build(
     if is_set("server-tls") {
         server.speaks = new.speaks;
     }
+    if is_set("server-http") {
+        server.h2 = new.h2;
+    }
+    if is_set("send-proxy") {
+        server.send_proxy = new.send_proxy;
+    }
     Some(server)
 }
 

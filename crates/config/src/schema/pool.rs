@@ -293,6 +293,18 @@ pub static REAL_SERVER: Table = Table {
         key("resolve", RESOLVE, "the pool's", "What is taken of the answers for its name."),
         key("server-tls", ValueKind::Table(&OWN_TLS), "the pool's", "TLS of this real server, or none."),
         key(
+            "server-http",
+            ValueKind::Choice(&[word("1.1"), word("2")]),
+            "the pool's",
+            "HTTP version towards this real server.",
+        ),
+        key(
+            "send-proxy",
+            ValueKind::Choice(&[word("v1"), word("v2"), word("none")]),
+            "the pool's",
+            "The PROXY protocol header that this real server gets, or `none`.",
+        ),
+        key(
             "weight",
             ValueKind::Integer { min: 0, max: 65535 },
             "100",
@@ -417,6 +429,7 @@ static SERVER_TLS: Table = Table {
         VERIFY,
         VERIFY_NAME,
         CA,
+        CRL,
         key(
             "sni",
             ValueKind::ServerName,
@@ -432,9 +445,16 @@ pub static CHECK_TLS: Table = Table {
     name: "tls",
     doc: "The check speaks TLS.",
     keys: &[
+        key(
+            "enabled",
+            ValueKind::Flag,
+            "true",
+            "`false`: the check speaks no TLS, where real servers do: for checks of another port.",
+        ),
         VERIFY,
         VERIFY_NAME,
         CA,
+        CRL,
         key(
             "sni",
             ValueKind::Token,
@@ -455,6 +475,12 @@ const VERIFY_NAME: Key = key(
 );
 const CA: Key =
     key("ca", ValueKind::File, "", "PEM file of the authorities to trust; the system's when absent.");
+const CRL: Key = key(
+    "crl",
+    ValueKind::File,
+    "",
+    "Lists of certificates that their authorities have taken back, PEM or DER: a real server with one of those is not used. Authorities without a list are taken at their word.",
+);
 const CERTIFICATE: Key =
     key("certificate", ValueKind::File, "", "PEM file with certificate and key to show to real servers.");
 

@@ -34,6 +34,8 @@ const SAMPLES: &[&str] = &[
     "req.hdr_ip(x-ip)",
     "hdr_ip(x-ip,1)",
     "url_param(x)",
+    "url_param(X,,i)",
+    "urlp(Y,?,i)",
     "urlp(y)",
     "urlp(z)",
     "urlp_val(x)",

@@ -609,6 +609,18 @@ fn hooks_add_certificates_to_lists() {
     say(&format!("commit ssl ca-file {known}"), "Success!");
     say(&format!("show ssl ca-file {known}"), "Subject: /CN=other");
     say(&format!("commit ssl ca-file {known}"), "No ongoing transaction");
+    // One more beside it, and each by its number.
+    say("show ssl ca-file", &format!("{known} - 1 certificate(s)"));
+    let first = std::fs::read_to_string(&ca.file).unwrap();
+    say(&format!("add ssl ca-file {known} <<\nnothing\n\n"), "no CA");
+    say(&format!("add ssl ca-file {known} <<\n{first}\n"), "transaction created for CA");
+    say("show ssl ca-file", &format!("*{known} - 2 certificate(s)"));
+    say(&format!("abort ssl ca-file {known}"), "aborted for certificate");
+    say(&format!("add ssl ca-file {known} <<\n{first}\n"), "transaction created for CA");
+    say(&format!("commit ssl ca-file {known}"), "Success!");
+    say(&format!("show ssl ca-file {known}:2"), "Subject: /CN=ca");
+    assert!(!ask(&socket, &format!("show ssl ca-file {known}:2")).contains("/CN=other"));
+    say("add ssl ca-file /nowhere <<\nx\n\n", "Can't update /nowhere!");
     say("set ssl crl-file /nowhere <<\nx\n\n", "not referenced");
 }
 

@@ -34,11 +34,14 @@ fn walk(name: &str, command: Command) {
     let _server =
         Scripted::answering(place.at(9001), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned());
     let text = format!(
-        "global\n  stats socket {} mode 600 level admin\n  log {log} local0 info\ndefaults\n  mode http\n  log global\n  timeout connect 2s\n  timeout client 5s\n  timeout server 5s\nlisten l\n  bind {}\n  balance random\nfrontend whole\n  bind {}\n  option httplog\n  option http-buffer-request\n  default_backend be\nbackend be\n  option log-health-checks\n  option httpchk GET /\n",
+        "global\n  stats socket {} mode 600 level admin\n  log {log} local0 info\ndefaults\n  mode http\n  log global\n  timeout connect 2s\n  timeout client 5s\n  timeout server 5s\nlisten l\n  bind {}\n  balance random\nfrontend whole\n  bind {}\n  option httplog\n  option http-buffer-request\n  default_backend be\nbackend be\n  option log-health-checks\n  option httpchk GET /\nfrontend taker\n  bind {taker} accept-proxy\n  http-request return status 200 content-type text/plain lf-string %[src]\nlisten mixed\n  bind {mixed}\n  balance roundrobin\n  server told {taker} send-proxy\n  server plain {server}\nbackend tls\n  server t0 {server} no-ssl\n  default-server ssl verify none\n  server t1 {server} no-ssl\n  server t2 {server}\n",
         socket.display(),
         place.at(8080),
         place.at(8081),
         log = place.at(5514),
+        taker = place.at(8082),
+        mixed = place.at(8083),
+        server = place.at(9001),
     );
     let _process = run(&place, command, &text);
     let answer = || {
@@ -84,6 +87,27 @@ fn walk(name: &str, command: Command) {
         "{name}: {line}"
     );
     assert!(line.contains("/-1/-1/-1/"), "{name}: {line}");
+    // Servers of one backend get a PROXY header as each line says.
+    let mut texts: Vec<String> = (0..4).map(|_| get(place.at(8083), "/").text()).collect();
+    texts.sort();
+    texts.dedup();
+    assert_eq!(texts.len(), 2, "{name}: {texts:?}");
+    does(&format!("add server mixed/s3 {server} send-proxy-v2 proto h1"), "New server registered.");
+    does(&format!("add server mixed/s4 {server} proto h9"), "unknown MUX protocol");
+    // TLS of a server is switched where it was ready for it.
+    let tls = |server: &str, expect: &str| {
+        let all = ask(&socket, "show servers state tls");
+        let line = all.lines().find(|line| line.contains(&format!(" {server} "))).unwrap_or_default();
+        assert!(line.contains(&format!(" - {expect} 0 - - 0")), "{name}: {server} {expect}: {all}");
+    };
+    tls("t0", "-1");
+    tls("t1", "-1");
+    tls("t2", "1");
+    does("set server tls/t1 ssl on", "server ssl setting updated");
+    tls("t1", "1");
+    does("set server tls/t1 ssl off", "server ssl setting updated");
+    tls("t1", "0");
+    does("set server tls/t0 ssl on", "'set server <srv> ssl' cannot be set");
     does("debug dev log Early", "");
     does("expert-mode on; debug dev log Victory", "");
     let line = told(&syslog, name, "Victory\n");

@@ -170,9 +170,14 @@ impl DefaultServers {
 
     /// The options of a line `server NAME PLACE …`.
     pub fn options_of(&self, server: &Word) -> Vec<String> {
+        effective(&self.written_of(server))
+    }
+
+    /// The same with what later words take back.
+    pub fn written_of(&self, server: &Word) -> Vec<String> {
         let before = self.0.iter().filter(|(line, _)| line.is_none_or(|line| line < server.line));
         let all = before.flat_map(|(_, options)| options).chain(server.words.iter().skip(3));
-        effective(&all.cloned().collect::<Vec<_>>())
+        all.cloned().collect()
     }
 }
 

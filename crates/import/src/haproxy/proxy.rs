@@ -175,10 +175,10 @@ impl Proxy {
     }
 
     /// What those need to know who name it as HAProxy does.
-    pub fn facts(&self, at: usize) -> run::Proxy {
+    pub fn facts(&self, at: usize, unverified: bool) -> run::Proxy {
         let defaults = DefaultServers::of(self);
         let servers = self.all("server").filter(|w| w.words.len() > 2).map(|word| {
-            let options = defaults.options_of(word);
+            let (options, written) = (defaults.options_of(word), defaults.written_of(word));
             let after = |key: &str| {
                 let at = options.iter().rposition(|w| *w == key)?;
                 options.get(at + 1)?.parse::<u32>().ok()
@@ -191,6 +191,8 @@ impl Proxy {
                 resolved: options.iter().any(|w| *w == "resolvers"),
                 rise: after("rise").unwrap_or(2).max(1),
                 fall: after("fall").unwrap_or(3).max(1),
+                tls: written.iter().rev().find_map(|w| tls_word(w)).unwrap_or(0),
+                tls_options: tls_options(&written, unverified),
             }
         });
         run::Proxy {
@@ -744,5 +746,29 @@ fn own_pages(pages: &BTreeMap<String, Page>, table: &mut Table) {
         if !each.lines.is_empty() {
             table.set(key, each);
         }
+    }
+}
+
+/// How TLS is spoken with a server, where it has `ssl`, be it taken back or not.
+fn tls_options(written: &[String], unverified: bool) -> Vec<String> {
+    const WITH_VALUE: [&str; 6] = ["verify", "verifyhost", "ca-file", "crl-file", "crt", "sni"];
+    if !written.iter().any(|word| word == "ssl") {
+        return Vec::new();
+    }
+    let mut all = vec!["ssl".to_owned()];
+    if unverified {
+        all.extend(["verify".to_owned(), "none".to_owned()]);
+    }
+    for pair in written.windows(2).filter(|pair| WITH_VALUE.contains(&pair[0].as_str())) {
+        all.extend(pair.iter().cloned());
+    }
+    all
+}
+
+fn tls_word(option: &str) -> Option<i8> {
+    match option {
+        "ssl" => Some(1),
+        "no-ssl" => Some(-1),
+        _ => None,
     }
 }

@@ -29,7 +29,7 @@ pub enum ProxyKind {
     Listen,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Server {
     /// As HAProxy has it.
     pub name: String,
@@ -42,6 +42,10 @@ pub struct Server {
     pub resolved: bool,
     pub rise: u32,
     pub fall: u32,
+    /// TLS is spoken with it (1), nothing was said of it (0), or `no-ssl` (-1).
+    pub tls: i8,
+    /// Options that say how TLS is spoken, where `ssl` stood before `no-ssl`: it can be switched on.
+    pub tls_options: Vec<String>,
 }
 
 #[derive(Clone, Debug)]

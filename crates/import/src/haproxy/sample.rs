@@ -229,8 +229,10 @@ fn source(name: &str, argument: Option<&str>) -> Result<String, String> {
         let text = source(of, argument)?;
         return Ok(format!("{}|present|integer}}", text.trim_end_matches('}')));
     }
-    if ["url_param", "urlp"].contains(&bare) && whole.contains(',') {
-        return Err("parameters behind another sign than `?` are not carried over".into());
+    if ["url_param", "urlp"].contains(&bare)
+        && let Some((name, more)) = whole.split_once(',')
+    {
+        return super::parameters::named(name.trim(), more);
     }
     let argument = whole.trim();
     let (first, occurrence) = argument.split_once(',').unwrap_or((argument, ""));
@@ -420,6 +422,10 @@ pub fn presence(text: &str) -> String {
         return format!("present({})", quoted(&template));
     }
     let Some((name, Some(argument))) = parts.first() else { return String::new() };
+    // Of any case.
+    if name.trim_start_matches("req.").starts_with("url") && argument.ends_with(",i") {
+        return template(text).map_or_else(|_| String::new(), |text| format!("present({})", quoted(&text)));
+    }
     if name == "var" && argument.contains(',') {
         return String::new();
     }

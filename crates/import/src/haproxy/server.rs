@@ -20,11 +20,56 @@ struct Common {
     checks: Vec<(usize, Table)>,
     /// What each server speaks, in their order.
     tls: Vec<Option<Tls>>,
-    /// The first word about PROXY headers, of the first server.
-    greeting: Option<String>,
+    /// What each server speaks beside, in their order.
+    dialects: Vec<Dialect>,
     /// `error-limit`, where traffic is observed.
     observes: bool,
     error_limit: Option<String>,
+}
+
+/// The PROXY header that a server gets, and whether it speaks HTTP/2.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Dialect {
+    greeting: Option<&'static str>,
+    h2: bool,
+}
+
+impl Dialect {
+    fn of(options: &[String]) -> Dialect {
+        let mut dialect = Dialect::default();
+        for (at, option) in options.iter().enumerate() {
+            let value = || options.get(at + 1).map_or("", String::as_str);
+            match option.as_str() {
+                "send-proxy" => dialect.greeting = Some("v1"),
+                "send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn" => {
+                    dialect.greeting = Some("v2");
+                }
+                "proto" => dialect.h2 = value() == "h2",
+                "alpn" => dialect.h2 |= value().contains("h2"),
+                _ => {}
+            }
+        }
+        dialect
+    }
+}
+
+/// What servers speak alike is the pool's; else what differs from the first one is each one's own.
+fn dialects(all: &[Dialect], pool: &mut Pool) {
+    let Some(first) = all.first() else { return };
+    if let Some(version) = first.greeting {
+        pool.table.text("send-proxy", version);
+    }
+    if first.h2 {
+        pool.table.text("server-http", "2");
+    }
+    for (server, own) in pool.servers.iter_mut().zip(all) {
+        if own.greeting != first.greeting {
+            server.text("send-proxy", own.greeting.unwrap_or("none"));
+        }
+        if own.h2 != first.h2 {
+            server.text("server-http", if own.h2 { "2" } else { "1.1" });
+        }
+    }
 }
 
 /// How servers are spoken to over TLS.
@@ -32,6 +77,7 @@ struct Common {
 struct Tls {
     unverified: bool,
     ca: Option<String>,
+    crl: Option<String>,
     /// From `sni` or `verifyhost`: without either HAProxy looks at no name.
     name: Option<String>,
     certificate: Option<String>,
@@ -45,7 +91,9 @@ impl Tls {
         } else if self.name.is_none() {
             keys.set("verify-name", false);
         }
-        for (key, value) in [("ca", &self.ca), ("sni", &self.name), ("certificate", &self.certificate)] {
+        for (key, value) in
+            [("ca", &self.ca), ("crl", &self.crl), ("sni", &self.name), ("certificate", &self.certificate)]
+        {
             if let Some(value) = value {
                 keys.text(key, value);
             }
@@ -225,6 +273,7 @@ pub fn servers(proxy: &Proxy, many_ports: bool, pool: &mut Pool, draft: &mut Dra
         }
         pool.servers.push(server);
     }
+    dialects(&common.dialects, pool);
     match common.tls.first() {
         Some(Some(first)) if common.tls.iter().all(|tls| tls.as_ref() == Some(first)) => {
             pool.table.set("server-tls", first.table());
@@ -321,6 +370,7 @@ fn option_by_option(
             "no-ssl" => speaks_tls = false,
             "verify" => tls.unverified = value() == "none",
             "ca-file" => tls.ca = draft.placed(draft.ca_base.clone(), &value(), line, option),
+            "crl-file" => tls.crl = draft.placed(draft.ca_base.clone(), &value(), line, option),
             "crt" => tls.certificate = draft.placed(draft.crt_base.clone(), &value(), line, option),
             "verifyhost" => verified = Some(value()),
             "sni" => {
@@ -339,10 +389,9 @@ fn option_by_option(
                 drop(value());
             }
             "error-limit" => common.error_limit = Some(value()),
-            "send-proxy" => pool.table.text("send-proxy", "v1"),
-            "send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn" => {
-                pool.table.text("send-proxy", "v2")
-            }
+            // See `Dialect`.
+            "send-proxy" | "send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn" => {}
+            "proto" | "alpn" => drop(value()),
             "proxy-v2-options" => {
                 for word in value().split(',') {
                     match word.trim() {
@@ -387,16 +436,6 @@ fn option_by_option(
                     rest.next();
                 }
             }
-            "proto" => {
-                if value() == "h2" {
-                    pool.table.text("server-http", "2");
-                }
-            }
-            "alpn" => {
-                if value().contains("h2") {
-                    pool.table.text("server-http", "2");
-                }
-            }
             "agent-check" => agent = true,
             "no-agent-check" => agent = false,
             "agent-port" => asks.number("port", &value()),
@@ -415,7 +454,7 @@ fn option_by_option(
             "minconn" => server.number("min-connections", &value()),
             "maxqueue" => drop(value()),
             "resolve-opts" | "resolve-net" | "redir" | "namespace" | "socks4" | "ws" | "max-reuse"
-            | "crl-file" | "check-alpn" | "check-proto" => {
+            | "check-alpn" | "check-proto" => {
                 let given = value();
                 draft.left(line, option, format!("{given}: {}", super::remedies::of(&[option])));
             }
@@ -443,15 +482,14 @@ fn option_by_option(
         tls.name.get_or_insert(verified);
     }
     let greeting = options.iter().rfind(|o| o.starts_with("send-proxy")).map_or("", String::as_str);
-    match &common.greeting {
-        Some(known) if known != greeting => {
-            let why = "all servers of a pool get a PROXY header, of the same version, or none: this one too";
-            draft.left(line, name, why);
-        }
-        _ => common.greeting = Some(greeting.to_owned()),
+    common.dialects.push(Dialect::of(options));
+    // A check of another place does not speak as its server does.
+    let elsewhere = own.has("port") || own.has("address");
+    // A name is sent where a check speaks TLS, as its server or by itself.
+    let asks_tls = (speaks_tls && !elsewhere) || own.has("tls");
+    if speaks_tls && !asks_tls {
+        own.set("tls", without_tls());
     }
-    // It is sent where a check speaks TLS, as its server or by itself.
-    let asks_tls = speaks_tls || own.has("tls");
     if let Some(name) = check_sni.filter(|_| asks_tls) {
         let unverified = tls.unverified || !speaks_tls;
         own.set("tls", Tls { name: Some(name), unverified, ..tls.clone() }.table());
@@ -522,6 +560,10 @@ pub fn versions(words: &[String], line: usize, draft: &mut Draft) {
             draft.left(line, [word, value].join(" ").trim(), why);
         }
     }
+}
+
+fn without_tls() -> Table {
+    Table::default().with("enabled", false)
 }
 
 /// Checks of a server that wants a PROXY header begin with one, unless they ask elsewhere.
@@ -672,7 +714,11 @@ fn checks(proxy: &Proxy, mut common: Common, pool: &mut Pool, draft: &mut Draft)
     }
     let agent = common.agent(&mut pool.servers);
     let mut each = common.checks;
+    // Others speak TLS only where they are told to.
+    let as_servers = check.text_of("type") == Some("http");
+    let plain = Table::default().with("tls", without_tls());
     for (_, own) in &mut each {
+        own.lines.retain(|line| as_servers || line.key != "tls" || Some(&line.value) != plain.get("tls"));
         // What `connect` says comes first.
         own.lines.retain(|line| !check.has(&line.key));
         let sends = own.get("send-proxy").or(check.get("send-proxy")) == Some(&Value::Flag(true));

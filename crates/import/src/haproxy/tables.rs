@@ -219,6 +219,11 @@ fn key(sample: &str) -> Result<String, String> {
 
 /// `rate("t", "requests")` as a sample.
 fn counted(asked: &str) -> String {
+    // A text with one variable, as conditions ask it.
+    let text = asked.strip_prefix("number(\"{").and_then(|rest| rest.strip_suffix("}\")"));
+    if let Some(text) = text {
+        return format!("counted({})", text.replace("\\\"", "\""));
+    }
     let plain = asked.replace(['"', ' ', ')'], "").replace('(', ":");
     format!("counted({plain})")
 }

@@ -267,6 +267,83 @@ fn counters_in_texts_and_bodies() {
     }
 }
 
+/// What a sample becomes between two texts and beside another one is what it becomes alone.
+#[test]
+fn a_sample_means_the_same_wherever_it_stands() {
+    let stored = "conn_cnt,conn_cur,conn_rate(9s),sess_cnt,sess_rate(9s),http_req_cnt,http_req_rate(9s),http_err_cnt,http_err_rate(9s),http_fail_cnt,http_fail_rate(9s),bytes_in_cnt,bytes_in_rate(9s),bytes_out_cnt,bytes_out_rate(9s),gpc0,gpc1,gpt0,server_id";
+    let counters = "conn_cnt conn_cur conn_rate sess_cnt sess_rate http_req_cnt http_req_rate http_err_cnt http_err_rate http_fail_cnt http_fail_rate bytes_in_rate bytes_out_rate kbytes_in kbytes_out get_gpc0 get_gpc1 get_gpt0";
+    let of_entry = |what: &str| {
+        let table = what.trim_start_matches("get_");
+        [
+            format!("sc_{what}(0)"),
+            format!("sc0_{what}"),
+            format!("src_{what}(f)"),
+            format!("src,table_{table}(f)"),
+        ]
+    };
+    let counted = counters.split(' ').flat_map(of_entry);
+    let others = "src dst_port path url query method req.ver hdr(a) req.fhdr(a) hdr_cnt(a) cook(a) urlp(a) rand(5) date uuid nbsrv(b) be_conn(b) queue(b) fe_conn srv_conn(b/s) var(txn.a) str(a) int(3) ssl_fc ssl_fc_sni unique-id base32 hdr(a),lower var(txn.a,1),add(2) src,ipmask(24)";
+    let mut taken = 0;
+    for sample in counted.chain(others.split(' ').map(str::to_owned)) {
+        let lines = format!(
+            " stick-table type ip size 1k expire 9s store {stored}\n http-request track-sc0 src\n http-request set-header x-alone %[{sample}]\n http-request set-header x-among a%[{sample}]b%[path]%[{sample}]c\n default_backend b\n"
+        );
+        let text = as_it_runs(&lines);
+        let after = |name: &str| {
+            let rest = text.split_once(&format!("\"{name}\" = "))?.1;
+            rest.split(" }\n").next()
+        };
+        let Some(alone) = after("x-alone") else { continue };
+        taken += 1;
+        let inner = alone.trim_matches('"');
+        assert!(
+            inner.starts_with('{') && inner.ends_with('}') && !inner.contains("number("),
+            "{sample}: {alone}"
+        );
+        assert_eq!(after("x-among"), Some(&*format!("\"a{inner}b{{path}}{inner}c\"")), "{sample}");
+    }
+    assert!(taken > 90, "{taken}");
+}
+
+/// A check of another port or address does not speak TLS because its server does.
+#[test]
+fn checks_of_other_places_speak_as_they_say() {
+    for (options, speaks) in [
+        ("check", ""),
+        ("check port 81", "tls = { enabled = false }"),
+        ("check addr 192.0.2.13", "tls = { enabled = false }"),
+        ("check port 81 check-ssl", "tls = { verify = false }"),
+        ("check port 81 check-sni a.test", "tls = { enabled = false }"),
+    ] {
+        let backend = |check: &str| {
+            as_it_runs(&format!(
+                " default_backend c\nbackend c\n{check} server s1 192.0.2.11:80 ssl verify none {options}\n"
+            ))
+        };
+        let text = backend(" option httpchk GET /\n");
+        let found = text.lines().filter(|line| line.contains("health-check")).collect::<String>();
+        assert_eq!(found.contains("tls = {"), !speaks.is_empty(), "{options}: {found}");
+        assert!(found.contains(speaks), "{options}: {found}");
+        assert!(!backend("").contains("enabled = false"), "{options}");
+    }
+}
+
+#[test]
+fn servers_of_one_pool_speak_as_each_line_says() {
+    let lines = " default_backend c\nbackend c\n server s1 192.0.2.11:80 send-proxy\n server s2 192.0.2.12:80 proto h2\n server s3 192.0.2.13:80 send-proxy-v2 proto h2\n";
+    let text = as_it_runs(lines);
+    for part in [
+        "send-proxy = \"v1\"",
+        "name = \"s2\"\naddress = \"192.0.2.12:80\"",
+        "send-proxy = \"none\"",
+        "server-http = \"2\"",
+        "send-proxy = \"v2\"",
+    ] {
+        assert!(text.replace("\n  ", "\n").contains(part), "{part}: {text}");
+    }
+    assert_eq!(text.matches("server-http = \"2\"").count(), 2, "{text}");
+}
+
 #[test]
 fn tables_by_host_path_and_source() {
     let text = as_it_runs(

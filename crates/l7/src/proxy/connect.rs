@@ -95,7 +95,7 @@ pub async fn new_connection(
     connect_ms: u64,
     may_share: bool,
 ) -> Result<(Link, u32, bool), Failure> {
-    if lease.pool().is_some_and(|spec| spec.pool.server_h2) {
+    if lease.pool().is_some_and(|spec| lease.server.speaks_h2(&spec.pool)) {
         let (link, kept) = stream(worker, client, lease, request, connect_ms, may_share).await?;
         return Ok((link, u32::from(kept), true));
     }
@@ -109,7 +109,8 @@ pub async fn new_connection(
 /// Whether the first bytes of a request can go out at once, before the connection is known to
 /// be up.
 pub fn is_plain(lease: &Lease) -> bool {
-    lease.server.tls().is_none() && lease.pool().is_none_or(|spec| spec.pool.send_proxy.is_none())
+    lease.server.tls().is_none()
+        && lease.pool().is_none_or(|spec| lease.server.proxy_version(&spec.pool).is_none())
 }
 
 /// Whether a field asks for, or gives, a name that a server keeps for the whole connection: NTLM,
@@ -228,7 +229,7 @@ async fn agree(
     sock.expect_connect(false);
     up(worker, &sock, deadline_ms).await?;
     let Some(spec) = lease.pool() else { return Ok(Link::Plain(sock)) };
-    if let Some(version) = spec.pool.send_proxy {
+    if let Some(version) = lease.server.proxy_version(&spec.pool) {
         introduce(worker, client, &sock, version, deadline_ms).await?;
     }
     let Some(tls) = lease.server.tls() else { return Ok(Link::Plain(sock)) };

@@ -275,7 +275,7 @@ fn outgoing_request(
     let head = buffer.bytes();
     let names_client =
         request.fields.iter().any(|f| is_named_by(f.name.of(head), b"authorization", f.value.of(head)));
-    let server_h2 = pool.spec().pool.server_h2;
+    let server_h2 = pool.spec().some_speak_h2;
     if !rewrite_head(worker, scratch, client, view, (rule, server_h2), &mut buffer) {
         return Err(Failure::NoMemory);
     }
@@ -332,7 +332,7 @@ fn keeps_trailers(
         f.name.of(head).eq_ignore_ascii_case(b"content-type")
             && value.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
     };
-    let h2 = client.h2 && pool.spec().pool.server_h2;
+    let h2 = client.h2 && pool.spec().all_speak_h2;
     view.spec.service.request_trailers || (h2 && request.fields.iter().any(is_grpc))
 }
 

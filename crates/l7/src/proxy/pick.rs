@@ -362,7 +362,7 @@ impl Lease {
     /// client by its connection (a PROXY header, an address, a port) is true for that client alone.
     pub fn shares_connections(&self) -> bool {
         let Some(spec) = self.pool() else { return true };
-        let own = spec.pool.send_proxy.is_none()
+        let own = self.server.proxy_version(&spec.pool).is_none()
             && self.server.source().unwrap_or(spec.pool.source) != SourceAddress::Client;
         own && self.server.address.port() != 0 && !spec.pool.own_connections
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use evenkeel_balance::{Balancer, GONE, Server, Table};
-use evenkeel_model::{AdminState, OutlierRule, Persistence, SourceAddress, Timeouts};
+use evenkeel_model::{AdminState, OutlierRule, Persistence, Pool, ProxyVersion, SourceAddress, Timeouts};
 use evenkeel_routes::Changes;
 
 use crate::counters::{Counter, ServerCounters, ServiceCounters};
@@ -378,6 +378,9 @@ pub struct ServerRuntime {
     least: Cell<u32>,
     remembered: Cell<bool>,
     source: Cell<Option<SourceAddress>>,
+    /// HTTP/2 or not, and the PROXY header, where those are not as the pool says.
+    h2: Cell<Option<bool>>,
+    send_proxy: Cell<Option<Option<ProxyVersion>>>,
     pub address: SocketAddr,
     name: Arc<str>,
     cookie: RefCell<Rc<str>>,
@@ -402,6 +405,8 @@ impl ServerRuntime {
             least: Cell::new(spec.server.min_connections),
             remembered: Cell::new(spec.server.is_remembered()),
             source: Cell::new(spec.server.source),
+            h2: Cell::new(spec.server.h2),
+            send_proxy: Cell::new(spec.server.send_proxy),
             address: spec.server.address,
             name: spec.server.name.text(),
             cookie: RefCell::new(spec.server.cookie().into()),
@@ -424,6 +429,8 @@ impl ServerRuntime {
         self.least.set(spec.server.min_connections);
         self.remembered.set(spec.server.is_remembered());
         self.source.set(spec.server.source);
+        self.h2.set(spec.server.h2);
+        self.send_proxy.set(spec.server.send_proxy);
         *self.spec.borrow_mut() = spec;
     }
 
@@ -443,6 +450,14 @@ impl ServerRuntime {
     /// The address that it shall see, where that is not the pool's.
     pub fn source(&self) -> Option<SourceAddress> {
         self.source.get()
+    }
+
+    pub fn speaks_h2(&self, pool: &Pool) -> bool {
+        self.h2.get().unwrap_or(pool.server_h2)
+    }
+
+    pub fn proxy_version(&self, pool: &Pool) -> Option<ProxyVersion> {
+        self.send_proxy.get().unwrap_or(pool.send_proxy)
     }
 
     /// How TLS is spoken with it, if at all.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use evenkeel_model::{ServerTls, SniFrom};
-use evenkeel_trust::Anyone;
+use evenkeel_trust::{Anyone, Revoked};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection};
@@ -37,6 +37,7 @@ pub fn files(settings: &ServerTls) -> u64 {
         (true, Some(ca)) => note(ca),
         (true, None) => system_authorities().into_iter().for_each(&mut note),
     }
+    settings.crl.iter().filter(|_| settings.verify).for_each(|crl| note(crl));
     if let Some(file) = &settings.certificate {
         note(file);
         certificate::companions(file).for_each(|file| note(&file));
@@ -64,8 +65,11 @@ pub fn load(settings: &ServerTls, alpn: &[&str]) -> Result<TlsClient, FileError>
                 "the system has no bundle of authorities; install ca-certificates, or name one with `ca`";
             let file = ca.as_deref().or_else(system_authorities);
             let file = file.ok_or_else(|| FileError::new(Path::new(SYSTEM_AUTHORITIES[0]), none))?;
-            let verifier = certificate::authorities([file])?.of_servers(provider, settings.verify_name);
-            verifier.map_err(|e| FileError::new(file, e.to_string()))?
+            let revoked = settings.crl.as_deref().map_or_else(|| Ok(Vec::new()), certificate::revocations)?;
+            let revoked = Revoked::new(revoked);
+            let known = certificate::authorities([file])?;
+            let verifier = known.of_servers(revoked, provider, settings.verify_name);
+            verifier.map_err(|why| FileError::new(settings.crl.as_deref().unwrap_or(file), why))?
         }
     };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);

@@ -9,7 +9,7 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 /// Overlooks what is named; `inner` knows what is wrong.
 #[derive(Debug)]
@@ -40,6 +40,10 @@ fn in_its_dates(fault: CertificateFault, leaf: &CertificateDer<'_>) -> Option<Un
     Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().ok()?)))
 }
 
+fn is_before_3(leaf: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(leaf).is_ok_and(|(_, parsed)| parsed.version() != X509Version::V3)
+}
+
 /// None where it is not the client's own certificate that is to blame.
 fn fault_of(error: &Error, leaf: &CertificateDer<'_>, now: UnixTime) -> Option<CertificateFault> {
     use CertificateError as E;
@@ -55,6 +59,8 @@ fn fault_of(error: &Error, leaf: &CertificateDer<'_>, now: UnixTime) -> Option<C
             .map(|_| CertificateFault::NotYetValid)?,
         E::Revoked => CertificateFault::Revoked,
         E::UnknownIssuer => CertificateFault::UnknownIssuer,
+        // One of version 1 is refused in words of its own: none of the authorities signed it.
+        E::Other(_) if is_before_3(leaf) => CertificateFault::UnknownIssuer,
         E::BadSignature => CertificateFault::BadSignature,
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => CertificateFault::WrongUse,
         E::UnknownRevocationStatus => CertificateFault::NoRevocationList,
