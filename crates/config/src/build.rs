@@ -612,7 +612,7 @@ impl Builder<'_> {
                 let place = table.span("persistence").or_else(|| table.span("pool"));
                 self.problem(place, message, "in mode \"http\" use { type = \"cookie\" }");
             }
-            if service.mode == Mode::Tcp && pool.real_servers.iter().any(|s| s.speaks_h2(&pool)) {
+            if service.mode == Mode::Tcp && pool.real_servers.iter().any(|s| s.speaks_h2(pool)) {
                 let place = table.span("server-http").or_else(|| table.span("pool"));
                 self.problem(place, "`server-http` needs mode \"http\"".to_owned(), "");
             }
