@@ -403,6 +403,8 @@ pub struct Draft {
     pub tracked: BTreeMap<String, Tracked>,
     /// The frontend whose rules are made, by its name.
     pub frontend: String,
+    /// HAProxy's numbers of the servers that requests of a section may come to, by the section's line.
+    pub numbers: BTreeMap<usize, Vec<(String, String)>>,
     /// Ports that some line of HAProxy's listens on for all clients of IPv4.
     pub ports_of_ipv4: BTreeSet<String>,
     /// HAProxy's lists of users.
@@ -522,9 +524,10 @@ impl Draft {
     pub fn scratch(&self) -> Draft {
         let (counted, userlists) = (self.counted.clone(), self.userlists.clone());
         let (file, starts, errors) = (self.file.clone(), self.starts.clone(), self.errors.clone());
-        let frontend = self.frontend.clone();
+        let (frontend, numbers) = (self.frontend.clone(), self.numbers.clone());
         Draft {
             frontend,
+            numbers,
             file,
             starts,
             counted,

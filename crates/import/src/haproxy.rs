@@ -581,6 +581,7 @@ fn build(proxies: &[Proxy], draft: &mut Draft) {
             draft.stick_tables.insert(proxy.name.clone(), word.words.clone());
         }
     }
+    draft.numbers = proxies.iter().map(|proxy| (proxy.line, proxy.numbers_behind(&backends))).collect();
     draft.ports_of_ipv4 = bind::ports_of_ipv4(proxies.iter().flat_map(|proxy| proxy.all("bind")));
     logs::of_all(proxies, draft);
     tables::gather(proxies, draft);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::condition::Acls;
+use super::constants::spelled_out;
 use super::proxy::{Proxy, SectionKind, Word};
 use super::replies::Reply;
 use super::rules::{captured, log_level, redirection, removed, replaced, table_of};
@@ -36,23 +37,39 @@ fn asks(key: &str, text: &str) -> bool {
         || key == "when" && tests.iter().any(|word| text.contains(word))
 }
 
+/// Samples that an answer alone has.
+const OF_ANSWERS: [&str; 10] =
+    ["status", "srv_name", "srv_id", "srv_queue", "res.", "res_", "resp_", "shdr", "scook", "ssl_s_"];
+
+fn is_of_answers(text: &str) -> bool {
+    let text = spelled_out(text);
+    OF_ANSWERS.iter().any(|name| {
+        let begins =
+            |at: usize| !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || "._-".contains(c));
+        text.match_indices(name).any(|(at, _)| begins(at))
+    })
+}
+
 /// Whether the rules of a proxy must see the answer; otherwise they are settled with the request.
 pub fn must_see(proxy: &Proxy) -> bool {
     const SETTLED: &[&str] = &["set-header", "add-header", "del-header"];
+    // ACLs that ask about the answer: who names one of them asks as well.
+    let named: Vec<&str> = proxy
+        .all("acl")
+        .filter(|word| word.words.iter().skip(2).take(1).any(|test| is_of_answers(test)))
+        .map(|word| word.arg(1))
+        .collect();
     proxy.words.iter().filter(|w| w.words[0] == "http-response").any(|word| {
-        let verb = word.words.get(1).map_or("", String::as_str);
+        let verb = word.arg(1);
         let settled = SETTLED.contains(&verb) || verb.starts_with("set-var") || verb.starts_with("unset-var");
-        let of_answer = |w: &String| {
-            ["status", "srv_name", "srv_id", "res.hdr", "res.fhdr", "res.cook", "shdr", "ssl_s_"]
-                .iter()
-                .any(|name| w.contains(name))
-        };
         let by_regex = verb == "del-header" && word.words.iter().any(|w| w == "reg");
-        !settled || by_regex || word.words[2..].iter().any(of_answer)
-    }) || proxy
-        .words
-        .iter()
-        .any(|w| w.words[0] == "capture" && w.words.get(1).is_some_and(|w| w == "response") || proxy.sees(w))
+        let condition = word.words.iter().skip_while(|w| *w != "if" && *w != "unless").skip(1);
+        let mut names = condition.map(|w| w.trim_start_matches('!'));
+        !settled
+            || by_regex
+            || word.words.iter().skip(2).any(|text| is_of_answers(text))
+            || names.any(|name| named.contains(&name))
+    }) || proxy.words.iter().any(|w| w.words[0] == "capture" && w.arg(1) == "response" || proxy.sees(w))
 }
 
 impl Proxy {
@@ -86,7 +103,6 @@ impl Proxy {
                 first
             });
         }
-        let numbers = self.numbers_behind(&behind);
         let mut routes = Vec::new();
         for keyword in ["tcp-response", "http-response", "http-after-response"] {
             if keyword != "http-after-response" && !sees {
@@ -95,14 +111,13 @@ impl Proxy {
             for (backend, when) in &behind {
                 let mut scratch = draft.scratch();
                 let own = Acls::of(backend, &mut scratch);
-                let mut rules =
-                    backend.answer_rules(keyword, &own, &backend.numbers_of_servers(), &mut scratch);
+                let mut rules = backend.answer_rules(keyword, &own, &mut scratch);
                 backend.report(scratch, draft);
                 ends_alone(&mut rules, keyword, &backend.name);
                 rules.iter_mut().for_each(|route| also(route, when));
                 routes.extend(rules);
             }
-            let mut rules = self.answer_rules(keyword, acls, &numbers, draft);
+            let mut rules = self.answer_rules(keyword, acls, draft);
             if keyword != "http-after-response" {
                 ends_alone(&mut rules, keyword, &self.name);
             }
@@ -121,9 +136,17 @@ impl Proxy {
     }
 
     /// The same of all servers that a request may come to; none where one name has two numbers.
-    fn numbers_behind(&self, behind: &[(&Proxy, String)]) -> Vec<(String, String)> {
+    pub fn numbers_behind(&self, backends: &BTreeMap<&str, &Proxy>) -> Vec<(String, String)> {
         let mut all = self.numbers_of_servers();
-        for one in behind.iter().flat_map(|(backend, _)| backend.numbers_of_servers()) {
+        let chosen = self.all("use_backend").chain(self.last("default_backend"));
+        let by_text = self.all("use_backend").any(|word| word.arg(1).contains('%'));
+        let named: Vec<&Proxy> = match by_text {
+            true => {
+                backends.values().copied().filter(|backend| backend.is_http() == self.is_http()).collect()
+            }
+            false => chosen.filter_map(|word| backends.get(word.arg(1)).copied()).collect(),
+        };
+        for one in named.iter().flat_map(|backend| backend.numbers_of_servers()) {
             match all.iter().find(|known| known.0 == one.0) {
                 Some(known) if known.1 != one.1 => return Vec::new(),
                 Some(_) => {}
@@ -139,14 +162,9 @@ impl Proxy {
         self.is_http() && self.kind != SectionKind::Frontend && of_answers
     }
 
-    fn answer_rules(
-        &self,
-        keyword: &str,
-        acls: &Acls,
-        servers: &[(String, String)],
-        draft: &mut Draft,
-    ) -> Vec<Table> {
+    fn answer_rules(&self, keyword: &str, acls: &Acls, draft: &mut Draft) -> Vec<Table> {
         let mut routes = Vec::new();
+        let servers = draft.numbers.get(&self.line).cloned().unwrap_or_default();
         for word in &self.words {
             let captures = word.words[0] == "capture" && word.arg(1) == "response";
             if word.words[0] != keyword && !(captures && keyword == "http-response") {
@@ -160,7 +178,7 @@ impl Proxy {
                 continue;
             }
             let mut word = self.with_constants(word, &draft.frontend);
-            word.words.iter_mut().for_each(|text| *text = sample::numbered(text, servers));
+            word.words.iter_mut().for_each(|text| *text = sample::numbered(text, &servers));
             match rule(&acls.counted.in_texts(&word), acls) {
                 Ok(mut route) => {
                     route.comments.clone_from(&word.comments);

@@ -51,8 +51,9 @@ impl Acls {
             pages,
             ..Acls::default()
         };
+        let servers = draft.numbers.get(&proxy.line).cloned().unwrap_or_default();
         for word in proxy.all("acl") {
-            let words = &word.words;
+            let words: Vec<String> = word.words.iter().map(|w| sample::numbered(w, &servers)).collect();
             let Some(name) = words.get(1) else { continue };
             // What waits for an RDP cookie is a part of persistence.
             if words.get(2).is_some_and(|w| w.starts_with("req_rdp_cookie") || w.starts_with("rdp_cookie")) {
@@ -63,9 +64,11 @@ impl Acls {
                     let entry = acls.named.entry(name.clone()).or_default();
                     *entry = if entry.is_empty() { text } else { format!("{entry} || {text}") };
                 }
-                Err(why) => {
-                    draft.left(word.line, &words.join(" "), format!("{why}: what uses {name} is left out"))
-                }
+                Err(why) => draft.left(
+                    word.line,
+                    &word.words.join(" "),
+                    format!("{why}: what uses {name} is left out"),
+                ),
             }
         }
         acls

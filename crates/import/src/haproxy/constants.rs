@@ -48,7 +48,7 @@ const FORMATTED: [&str; 9] = [
 ];
 
 /// `%s`, `%b` and `%f` of the log as the samples that they are short for.
-fn spelled_out(text: &str) -> String {
+pub fn spelled_out(text: &str) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(at) = rest.find('%') {
         out.push_str(&rest[..at]);

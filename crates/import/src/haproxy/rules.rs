@@ -9,7 +9,7 @@ use super::proxy::{Proxy, Word};
 use super::replies::{NOTHING, Page, Reply};
 use super::sample::{self, literal as constant, variables};
 use super::{access, answers, stats};
-use crate::draft::{Table, Value, also, flag, status};
+use crate::draft::{Line, Table, Value, also, flag, status};
 use crate::words::{name, quoted};
 
 /// A level of log lines, which has the same name here.
@@ -38,6 +38,9 @@ pub fn rule(
     let asks = does.first().is_some_and(|w| w == "http-request") && does.get(1).is_some_and(|w| w == "auth");
     if asks {
         let realm = does.iter().skip_while(|w| *w != "realm").nth(1).map_or("restricted", String::as_str);
+        if let Some(text) = answers::asking(&Line::new("when", Value::Literal(condition.clone()))) {
+            return Err(format!("{text} asks about an answer, which there is none of yet"));
+        }
         if !access::is_in(&condition) {
             // Nobody is let in.
             route.set(

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::condition::Acls;
 use super::proxy::{Proxy, SectionKind, Word};
 use super::rules::rule;
-use super::{sample, stats, unique};
-use crate::draft::{Draft, Table, also, status};
+use super::{answers, sample, stats, unique};
+use crate::draft::{Draft, Line, Table, Value, also, status};
 use crate::words::{name, quoted};
 
 /// The variable that says which backend a request goes to.
@@ -225,7 +225,8 @@ impl Proxy {
     fn monitor_fails(&self, monitor: &Table, acls: &Acls, draft: &mut Draft) -> Vec<Table> {
         let mut routes = Vec::new();
         for word in self.all("monitor").filter(|word| word.arg(1) == "fail") {
-            match acls.condition(word.words.get(2..).unwrap_or_default()) {
+            let asked = acls.condition(word.words.get(2..).unwrap_or_default()).and_then(of_requests);
+            match asked {
                 Ok(when) => {
                     let mut route = Table::default();
                     route.text("name", "monitor-fails");
@@ -350,6 +351,14 @@ impl Proxy {
         let own = if when.is_empty() { String::new() } else { format!("({when}) && ") };
         let when = |called: &str| format!("{own}text({}, {})", quoted(&chosen), quoted(called));
         with_rules.map(|(called, backend)| (*backend, when(called))).collect()
+    }
+}
+
+/// A condition that a request can answer.
+fn of_requests(when: String) -> Result<String, String> {
+    match answers::asking(&Line::new("when", Value::Literal(when.clone()))) {
+        Some(_) => Err("it asks about an answer, which there is none of yet".into()),
+        None => Ok(when),
     }
 }
 
