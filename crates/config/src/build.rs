@@ -625,7 +625,10 @@ impl Builder<'_> {
                 let place = |key: &str| table.span(key).or_else(|| table.span("pool"));
                 if matches!(
                     pool.persistence,
-                    Persistence::Cookie(_) | Persistence::Header { .. } | Persistence::AppCookie { .. }
+                    Persistence::Cookie(_)
+                        | Persistence::Header { .. }
+                        | Persistence::Query { .. }
+                        | Persistence::AppCookie { .. }
                 ) {
                     let message = format!("persistence by {} needs mode \"http\"", pool.persistence.as_str());
                     self.problem(place("persistence"), message, "in mode \"tcp\" use { type = \"source\" }");
@@ -755,6 +758,11 @@ fn persistence(table: Section<'_>) -> Persistence {
             name: section.text("name").unwrap_or_default().to_owned(),
             table: keyed(section),
         },
+        Some("query") => Persistence::Query {
+            name: section.text("name").unwrap_or_default().to_owned(),
+            table: keyed(section),
+        },
+        Some("destination") => Persistence::Destination(keyed(section)),
         Some("app-cookie") => Persistence::AppCookie {
             name: section.text("name").unwrap_or_default().to_owned(),
             table: keyed(section),

@@ -387,6 +387,7 @@ fn listed_server(pool: &Pool, discover: &Discover, place: &Endpoint, details: De
         max_connections: common.map_or(0, |s| s.max_connections),
         min_connections: common.map_or(0, |s| s.min_connections),
         backup: details.backup,
+        keeps_clients: false,
         non_stick: false,
         admin_state: AdminState::Online,
         cookie: None,

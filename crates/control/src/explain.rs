@@ -330,11 +330,7 @@ fn hash_key(pool: &Pool, asked: &ExplainQuery) -> u64 {
         Scheduler::UriHash => hash(asked.path.split('?').next().unwrap_or("").as_bytes()),
         Scheduler::HeaderHash => hashed(asked.header(&pool.hash_key)),
         Scheduler::CookieHash => hashed(asked.cookie(&pool.hash_key)),
-        Scheduler::QueryHash => {
-            let query = asked.path.split_once('?').map_or("", |(_, query)| query);
-            let named = query.split('&').filter_map(|pair| pair.split_once('='));
-            hashed(named.filter(|(n, _)| *n == pool.hash_key).map(|(_, v)| v.to_owned()).next())
-        }
+        Scheduler::QueryHash => hashed(asked.parameter(&pool.hash_key)),
         _ => 0,
     }
 }
@@ -418,6 +414,17 @@ fn belongs(
             Some(value) => by_table(format!("{name}: {value}"), Key::text(value.as_bytes()), reasons),
             None => {
                 reasons.push(format!("no header {name}: the scheduler decides"));
+                None
+            }
+        },
+        Persistence::Destination(_) => {
+            let vip = asked.vip.ip();
+            by_table(vip.to_string(), Key::address(vip), reasons)
+        }
+        Persistence::Query { name, .. } => match asked.parameter(name) {
+            Some(value) => by_table(format!("{name}={value}"), Key::text(value.as_bytes()), reasons),
+            None => {
+                reasons.push(format!("no parameter {name}: the scheduler decides"));
                 None
             }
         },

@@ -124,6 +124,13 @@ impl ExplainQuery {
         found.map(|(_, value)| value.clone())
     }
 
+    /// A parameter of the query, which is not an empty one.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let query = self.path.split_once('?').map_or("", |(_, query)| query);
+        let mut named = query.split('&').filter_map(|pair| pair.split_once('='));
+        named.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned()).filter(|v| !v.is_empty())
+    }
+
     pub fn cookie(&self, name: &str) -> Option<String> {
         self.cookies(name).next().map(str::to_owned)
     }

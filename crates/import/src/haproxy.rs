@@ -37,6 +37,7 @@ pub mod run;
 mod sample;
 mod server;
 mod stats;
+mod stick;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -294,13 +295,11 @@ impl Reader {
             }
             _ if self.section == "defaults" => {
                 if let Some((name, defaults)) = self.defaults.last_mut() {
-                    if name.starts_with(' ')
-                        && (Word { line: number, words: words.clone(), comments: Vec::new() }).is_rule()
-                    {
+                    if name.starts_with(' ') && Word::new(number, words.clone(), Vec::new()).is_rule() {
                         let why = format!("'{keyword}' is not allowed in anonymous 'defaults' section");
                         draft.wrong(number, &keyword, why);
                     }
-                    let word = Word { line: number, words: words.clone(), comments: Vec::new() };
+                    let word = Word::new(number, words.clone(), Vec::new());
                     if let Some(why) = defaults::unnamed(name, &word).filter(|_| word.is_rule()) {
                         draft.wrong(number, &keyword, why);
                     }
@@ -313,15 +312,18 @@ impl Reader {
                             format!("unknown keyword '{keyword}' in 'defaults' section"),
                         );
                     }
-                    defaults.push(Word { line: number, words, comments: own });
+                    defaults.push(Word::new(number, words, own));
                 }
             }
             _ if ["listen", "frontend", "backend"].contains(&self.section.as_str()) => {
                 if let Some(proxy) = self.proxies.last_mut() {
+                    let written = words.join(" ");
                     let words = old_rules::read(words, number, draft);
                     let all = server::expanded(words, number, draft);
-                    let each =
-                        all.into_iter().map(|words| Word { line: number, words, comments: Vec::new() });
+                    let each = all.into_iter().map(|words| {
+                        let written = written.clone();
+                        Word { written, ..Word::new(number, words, Vec::new()) }
+                    });
                     let first = proxy.words.len();
                     proxy.words.extend(each);
                     if let Some(word) = proxy.words.get_mut(first) {
@@ -423,7 +425,7 @@ impl Reader {
         // `listen NAME ADDRESS:PORT`, as it was written before 1.5.
         if let Some(bind) = words.get(2).filter(|w| *w != "from") {
             let words = vec!["bind".into(), bind.clone()];
-            proxy.words.push(Word { line: number, words, comments: vec![] });
+            proxy.words.push(Word::new(number, words, Vec::new()));
         }
         self.proxies.push(proxy);
     }

@@ -13,8 +13,18 @@ pub fn prove(text: &str, sources: &[&Source], draft: &mut Draft) {
     let Err(problems) = evenkeel_config::read(text) else { return };
     for problem in problems {
         let (file, line, keyword) = origin(text, &problem.span, sources);
-        let left =
-            Diagnostic { severity: Severity::Invalid, file, line, keyword, consequence: problem.message };
+        // The words of the source before those of the result.
+        let source = sources.iter().find(|source| source.file == file);
+        let written = source.and_then(|source| source.text.lines().nth(line.saturating_sub(1)));
+        // A section's first line says nothing of what is wrong in it.
+        let heads = ["listen ", "frontend ", "backend "];
+        let written = written.map(str::trim).filter(|written| !written.is_empty());
+        let written = written.filter(|written| !heads.iter().any(|head| written.starts_with(head)));
+        let consequence = match written {
+            Some(written) => format!("'{written}': {}", problem.message),
+            None => problem.message,
+        };
+        let left = Diagnostic { severity: Severity::Invalid, file, line, keyword, consequence };
         if !draft.left.contains(&left) {
             draft.left.push(left);
         }

@@ -142,8 +142,8 @@ fn who_may_come_before_everybody_else_may_not() {
     );
     // Nothing is behind it that it could keep off.
     assert_eq!(got.matches("deny = {}").count(), 2, "{got}");
-    let unknown = "listen a\n  bind :81\n  mode tcp\n  tcp-request content accept if HTTP\n  tcp-request content reject\n  server s 10.0.0.1:80\n";
-    check(&[(SourceKind::Haproxy, unknown)], &[], &["tcp-request content accept if HTTP"]);
+    let unknown = "listen a\n  bind :81\n  mode tcp\n  tcp-request content accept if HTTP_9\n  tcp-request content reject\n  server s 10.0.0.1:80\n";
+    check(&[(SourceKind::Haproxy, unknown)], &[], &["tcp-request content accept if HTTP_9"]);
 }
 
 #[test]

@@ -663,6 +663,7 @@ impl Engine {
                 max_connections: 0,
                 min_connections: 0,
                 backup: true,
+                keeps_clients: false,
                 non_stick: false,
                 admin_state: AdminState::Online,
                 cookie: None,

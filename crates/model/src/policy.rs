@@ -115,6 +115,13 @@ pub enum Persistence {
         name: String,
         table: KeyedPersistence,
     },
+    /// A parameter of the request's query.
+    Query {
+        name: String,
+        table: KeyedPersistence,
+    },
+    /// The address that the client came to.
+    Destination(KeyedPersistence),
     /// A cookie of the application, learned from its answers.
     AppCookie {
         name: String,
@@ -131,6 +138,8 @@ impl Persistence {
             Persistence::RdpCookie(_) => "rdp-cookie",
             Persistence::TlsSessionId(_) => "tls-session-id",
             Persistence::Header { .. } => "header",
+            Persistence::Query { .. } => "query",
+            Persistence::Destination(_) => "destination",
             Persistence::AppCookie { .. } => "app-cookie",
         }
     }
@@ -142,6 +151,8 @@ impl Persistence {
             Persistence::Source(rule) => Some(KeyedPersistence { expire: rule.timeout, size: rule.size }),
             Persistence::RdpCookie(table)
             | Persistence::TlsSessionId(table)
+            | Persistence::Destination(table)
+            | Persistence::Query { table, .. }
             | Persistence::Header { table, .. }
             | Persistence::AppCookie { table, .. } => Some(table.clone()),
         }

@@ -574,6 +574,8 @@ pub struct RealServer {
     pub min_connections: u32,
     /// Takes clients only while no other server of the pool can.
     pub backup: bool,
+    /// A backup that persistence remembers like another server.
+    pub keeps_clients: bool,
     /// No cookie, table or token keeps a client on it.
     pub non_stick: bool,
     pub admin_state: AdminState,
@@ -640,10 +642,10 @@ impl RealServer {
         self.cookie.as_deref().unwrap_or(self.name.as_str())
     }
 
-    /// Whether persistence remembers it. A backup is not: its clients go back as soon as another
-    /// server of the pool can take them.
+    /// Whether persistence remembers it. A backup that keeps no clients is not: they go back as soon as
+    /// another server of the pool can take them.
     pub fn is_remembered(&self) -> bool {
-        !self.backup && !self.non_stick
+        (!self.backup || self.keeps_clients) && !self.non_stick
     }
 }
 

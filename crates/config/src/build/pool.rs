@@ -157,6 +157,7 @@ impl Builder<'_> {
             max_connections: server.number("max-connections", 0),
             min_connections: server.number("min-connections", 0),
             backup: server.flag("backup"),
+            keeps_clients: server.flag("keeps-clients"),
             non_stick: server.flag("non-stick"),
             admin_state: server.text("admin-state").and_then(AdminState::parse).unwrap_or_default(),
             cookie: server.text("cookie").map(str::to_owned),

@@ -102,6 +102,9 @@ fn build(
     if is_set("backup") {
         server.backup = new.backup;
     }
+    if is_set("keeps-clients") {
+        server.keeps_clients = new.keeps_clients;
+    }
     if is_set("non-stick") {
         server.non_stick = new.non_stick;
     }

@@ -15,13 +15,13 @@ const DOWN: Key = key(
 const TIMEOUT: Key = key("timeout", duration(1, DAY_MS), "1s", "How long a probe may take.");
 const RISE: Key = key(
     "rise",
-    ValueKind::Integer { min: 1, max: 100 },
+    ValueKind::Integer { min: 1, max: 10_000 },
     "2",
     "Passed probes in a row that bring a server up.",
 );
 const FALL: Key = key(
     "fall",
-    ValueKind::Integer { min: 1, max: 100 },
+    ValueKind::Integer { min: 1, max: 10_000 },
     "3",
     "Failed probes in a row that take a server down.",
 );

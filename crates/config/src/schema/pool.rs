@@ -326,7 +326,13 @@ pub static REAL_SERVER: Table = Table {
             "backup",
             ValueKind::Flag,
             "false",
-            "Takes clients only while no other server of the pool can. Persistence never remembers it: clients go back as soon as another server can take them.",
+            "Takes clients only while no other server of the pool can. Persistence does not remember it, unless it `keeps-clients`: they go back as soon as another server can take them.",
+        ),
+        key(
+            "keeps-clients",
+            ValueKind::Flag,
+            "false",
+            "Persistence remembers a backup like another server: clients that came to it stay when the others are back, and its cookie brings clients to it.",
         ),
         key(
             "non-stick",
@@ -593,6 +599,16 @@ const PERSISTENCE: ValueKind = ValueKind::Typed(&[
         word: "header",
         doc: "By a header of the request.",
         keys: &[required("name", ValueKind::Token, "Name of the header."), EXPIRE, ENTRIES, DRAINED],
+    },
+    Variant {
+        word: "query",
+        doc: "By a parameter of the request's query.",
+        keys: &[required("name", ValueKind::Token, "Name of the parameter."), EXPIRE, ENTRIES, DRAINED],
+    },
+    Variant {
+        word: "destination",
+        doc: "By the address that clients came to: all clients of one VIP are on one real server, and stay there until it is down. With its entry on another server they stay on that one, also when the first comes back.",
+        keys: &[EXPIRE, ENTRIES, DRAINED],
     },
     Variant {
         word: "app-cookie",

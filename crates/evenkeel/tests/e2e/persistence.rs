@@ -154,6 +154,50 @@ fn headers_and_learned_cookies_have_tables() {
     assert_eq!(evenkeel.json(&["persistence", "list", "web"])[0]["real-server"], server.as_str());
 }
 
+#[test]
+fn parameters_of_queries_keep_their_server() {
+    let place = Place::new("query");
+    let _servers = applications(&place, 4);
+    let evenkeel = start(&place, &config(&place, "type = \"query\", name = \"room\", expire = \"1h\""));
+    for room in ["a", "b", "c", "d", "e"] {
+        let server = who(&place, &format!("GET /?room={room} HTTP/1.1"));
+        for target in ["/x?y=1&room=", "/?room="] {
+            assert_eq!(who(&place, &format!("GET {target}{room} HTTP/1.1")), server, "{room}");
+        }
+    }
+    // Without a value nobody is kept.
+    assert!((0..8).any(|_| who(&place, "GET /?room= HTTP/1.1") != who(&place, "GET /?rooms=a HTTP/1.1")));
+    let listed = evenkeel.json(&["persistence", "list", "web"]);
+    let keys: Vec<_> = listed.as_array().unwrap().iter().map(|e| e["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["a", "b", "c", "d", "e"]);
+    let explained = evenkeel.ok(&["explain", &format!("http://{}/?room=a", place.at(8080))]);
+    assert!(explained.contains("room=a"), "{explained}");
+}
+
+/// One server for all, and no way back until it is down itself: what databases in a circle want.
+#[test]
+fn all_clients_of_an_address_are_on_one_server_and_a_backup_may_keep_them() {
+    let place = Place::new("destination");
+    let _servers = applications(&place, 2);
+    for mode in ["http", "tcp"] {
+        let servers = [place.at(9001), place.at(9002)];
+        let keys = "health-check = { type = \"none\" }\npersistence = { type = \"destination\" }";
+        let text = service("web", mode, place.at(8080), &servers, keys);
+        let text = text.replace("9002\"", "9002\"\n  backup = true\n  keeps-clients = true");
+        let evenkeel = start(&place, &text);
+        let all_on = |name: &str| (0..4).all(|_| who(&place, "GET / HTTP/1.1") == name);
+        assert!(all_on("s1"), "{mode}");
+        evenkeel.ok(&["halt", "web/s1"]);
+        eventually("the backup serves", Duration::from_secs(5), || all_on("s2"));
+        evenkeel.ok(&["online", "web/s1"]);
+        assert!(all_on("s2"), "{mode}: nobody goes back");
+        evenkeel.ok(&["halt", "web/s2"]);
+        eventually("the first serves again", Duration::from_secs(5), || all_on("s1"));
+        evenkeel.ok(&["online", "web/s2"]);
+        assert!(all_on("s1"), "{mode}");
+    }
+}
+
 /// A connection request of X.224 with a routing line, as RDP clients send it.
 pub fn rdp(line: &str) -> Vec<u8> {
     let mut message = vec![0xe0, 0, 0, 0, 0, 0];

@@ -11,15 +11,19 @@ use super::sample::{self, variables};
 use crate::draft::{Draft, Line, Table, also, both, flag};
 use crate::words::{name, quoted};
 
-/// The text of a route's line that asks about the answer.
-pub fn asking(line: &Line) -> Option<String> {
-    let mut found = None;
-    line.value.for_each_text(&mut |text| {
-        if found.is_none() && asks(&line.key, text) {
-            found = Some(text.to_owned());
-        }
-    });
+/// Why a rule of requests cannot have what `asking` finds.
+pub const NONE_YET: &str = "it asks about an answer, which there is none of yet";
+
+/// Whether a route's line asks about the answer.
+pub fn asking(line: &Line) -> bool {
+    let mut found = false;
+    line.value.for_each_text(&mut |text| found |= asks(&line.key, text));
     found
+}
+
+/// Whether a condition does.
+pub fn asks_of_answer(condition: &str) -> bool {
+    asks("when", condition)
 }
 
 fn asks(key: &str, text: &str) -> bool {
@@ -184,7 +188,7 @@ impl Proxy {
                     route.comments.clone_from(&word.comments);
                     routes.push(route);
                 }
-                Err(why) => draft.left(word.line, &word.words.join(" "), why),
+                Err(why) => draft.left(word.line, &word.written, why),
             }
         }
         routes

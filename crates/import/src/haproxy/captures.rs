@@ -56,7 +56,7 @@ impl Proxy {
                     let sample = format!("{},bytes(0,{})", word.words[2..option].join(" "), lengths[at]);
                     let mut words = vec!["http-request".into(), format!("set-var({})", named(at)), sample];
                     words.extend_from_slice(&word.words[option + 2..]);
-                    out.push(Word { line: word.line, words, comments: Vec::new() });
+                    out.push(Word { words, comments: Vec::new(), ..word.clone() });
                 }
                 word.words[option] = "len".into();
                 word.words[option + 1].clone_from(&lengths[at]);

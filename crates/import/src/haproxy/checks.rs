@@ -48,7 +48,7 @@ pub fn check(proxy: &Proxy, draft: &mut Draft) -> Table {
         ["external-check"] => script(proxy, chosen.line, &mut check, draft),
         // Told with other options that are not there.
         ["spop-check"] => {}
-        _ => draft.left(chosen.line, &chosen.words.join(" "), "not carried over"),
+        _ => draft.left(chosen.line, &chosen.written, "not carried over"),
     }
     check
 }
@@ -76,6 +76,7 @@ fn request(words: &[&str], check: &mut Table) {
             check.text("method", "OPTIONS");
             fields(check, "");
         }
+        // One word is the place that is asked for, whatever it looks like.
         [path] => {
             check.text("method", "OPTIONS");
             check.text("path", path);
@@ -177,7 +178,7 @@ fn requests(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
         begun |= !matches!(words.first(), Some(&("comment" | "disable-on-404" | "send-state")))
             && !words.first().is_some_and(|rule| texts.takes(rule));
         if let Err(why) = told {
-            draft.left(word.line, &word.words.join(" "), why);
+            draft.left(word.line, &word.written, why);
         }
     }
     if texts.names_server {
@@ -512,7 +513,7 @@ fn conversation(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
             ["comment", ..] => continue,
             [rule, ..] if texts.takes(rule) => {
                 if let Err(why) = texts.set(rule, &words[1..].join(" ")) {
-                    draft.left(word.line, &word.words.join(" "), why);
+                    draft.left(word.line, &word.written, why);
                 }
                 continue;
             }
@@ -553,7 +554,7 @@ fn conversation(proxy: &Proxy, check: &mut Table, draft: &mut Draft) {
         };
         begun = true;
         if let Err(why) = taken {
-            draft.left(word.line, &word.words.join(" "), why);
+            draft.left(word.line, &word.written, why);
         }
     }
     if texts.names_server {

@@ -64,11 +64,9 @@ impl Acls {
                     let entry = acls.named.entry(name.clone()).or_default();
                     *entry = if entry.is_empty() { text } else { format!("{entry} || {text}") };
                 }
-                Err(why) => draft.left(
-                    word.line,
-                    &word.words.join(" "),
-                    format!("{why}: what uses {name} is left out"),
-                ),
+                Err(why) => {
+                    draft.left(word.line, &word.written, format!("{why}: what uses {name} is left out"))
+                }
             }
         }
         acls
@@ -127,6 +125,8 @@ impl Acls {
             return Ok(text.clone());
         }
         let text = match name {
+            // What is sent in clear on a port of several protocols.
+            "HTTP" if !self.http => return Ok(begins_http()),
             "TRUE" | "always_true" => "source-port >= 0",
             "FALSE" => "source-port < 0",
             "METH_CONNECT" => "method(\"CONNECT\")",
@@ -294,8 +294,7 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
         ("len" | "req_len", _) => return numbers("first-bytes-length", &values),
         ("payload", _) => return payload(fetch, kind, &values),
         ("proto_http" | "req_proto_http", _) => {
-            let begins = BEGINS_HTTP.map(|method| quoted(&format!("{method} *")));
-            return Ok(format!("first-bytes({})", begins.join(", ")));
+            return Ok(begins_http());
         }
         ("ssl_fc", _) => return Ok("tls()".into()),
         ("ssl_fc_is_resumed", _) => return Ok("tls-resumed()".into()),
@@ -342,6 +341,11 @@ fn criterion(words: &[String], counted: &Counted, exact: bool) -> Result<String,
 /// Methods that a request begins with, where a port is for several protocols.
 const BEGINS_HTTP: [&str; 9] =
     ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+
+fn begins_http() -> String {
+    let begins = BEGINS_HTTP.map(|method| quoted(&format!("{method} *")));
+    format!("first-bytes({})", begins.join(", "))
+}
 
 /// Endings of fetches that name how they are compared.
 const METHODS: [(&str, &str); 7] = [

@@ -53,6 +53,19 @@ pub fn spelled_out(text: &str) -> String {
     while let Some(at) = rest.find('%') {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
+        // Its flags stay before it.
+        if let Some((flags, name)) = rest.strip_prefix("%{").and_then(|rest| rest.split_once('}')) {
+            let short = name.chars().take_while(char::is_ascii_alphabetic).collect::<String>();
+            let whole = match short.as_str() {
+                "s" => "[srv_name]",
+                "b" => "[be_name]",
+                "f" => "[fe_name]",
+                other => other,
+            };
+            out.push_str(&format!("%{{{flags}}}{whole}"));
+            rest = &name[short.len()..];
+            continue;
+        }
         let end = rest[1..].find(|c: char| !c.is_ascii_alphabetic()).map_or(rest.len(), |end| end + 1);
         let (short, after) = match &rest[..end] {
             "%s" => ("%[srv_name]", &rest[end..]),
@@ -77,7 +90,9 @@ fn with_constants(word: &Word, constants: &[(&str, String)]) -> Word {
             *text = spelled_out(text);
         }
         for (sample, value) in constants {
-            *text = text.replace(&format!("%[{sample}]"), &value.replace('%', "%%"));
+            let value = value.replace('%', "%%");
+            *text = text.replace(&format!("%{{+Q}}[{sample}]"), &format!("\"{value}\""));
+            *text = text.replace(&format!("%[{sample}]"), &value);
         }
     }
     word

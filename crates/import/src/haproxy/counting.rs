@@ -115,7 +115,7 @@ fn spelled_out(word: &Word, named: &BTreeMap<&str, Counting>, own: &str) -> Opti
             words.push("if".into());
             words.extend(before.iter().cloned());
         }
-        rules.push(Word { line: word.line, words, comments: Vec::new() });
+        rules.push(Word { words, comments: Vec::new(), ..word.clone() });
         let not = term.words[0].starts_with('!').then(|| "!".to_owned());
         before.extend(not);
         before.push("{".into());
@@ -193,7 +193,7 @@ mod tests {
         let kill = counting(&words("sc0_inc_gpc0 gt 5"), "own").unwrap();
         let named = BTreeMap::from([("kill", kill)]);
         let rules = |text: &str| {
-            let word = Word { line: 7, words: words(text), comments: Vec::new() };
+            let word = Word::new(7, words(text), Vec::new());
             let all = spelled_out(&word, &named, "own")?;
             Some(all.iter().map(|word| word.words.join(" ")).collect::<Vec<_>>())
         };

@@ -50,7 +50,7 @@ mod tests {
     fn servers_and_tables_are_named() {
         let why = |line: &str| {
             let words = line.split(' ').map(str::to_owned).collect();
-            unnamed("d", &Word { line: 1, words, comments: Vec::new() })
+            unnamed("d", &Word::new(1, words, Vec::new()))
         };
         for line in [
             "http-request track-sc0 src",

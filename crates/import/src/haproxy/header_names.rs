@@ -11,9 +11,9 @@ impl Proxy {
         let Some(word) = self.option(OPTION).filter(|word| word.arg(2) == "delete") else { return self };
         let words = ["http-request", "del-header", "[^A-Za-z0-9-]", "-m", "reg"];
         let rule = Word {
-            line: word.line,
             words: words.map(str::to_owned).to_vec(),
             comments: vec!["names that some servers read as others".into()],
+            ..word.clone()
         };
         let first = self.words.iter().position(|word| word.words[0] == "http-request");
         self.words.insert(first.unwrap_or(self.words.len()), rule);

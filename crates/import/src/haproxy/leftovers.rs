@@ -145,7 +145,7 @@ fn what_is_left_of_option(word: &Word, draft: &mut Draft) {
         Some((option, differs)) => draft.note(word.line, option, *differs),
         None => {
             let words: Vec<&str> = word.words.iter().map(String::as_str).collect();
-            super::remedies::diagnose(draft, word.line, &word.words.join(" "), &words);
+            super::remedies::diagnose(draft, word.line, &word.written, &words);
         }
     }
 }
@@ -219,7 +219,7 @@ impl Proxy {
                 keyword if MOOT.contains(&keyword) || !keywords::is_of_sections(keyword) => {}
                 _ => {
                     let words: Vec<&str> = word.words.iter().map(String::as_str).collect();
-                    super::remedies::diagnose(draft, word.line, &word.words.join(" "), &words);
+                    super::remedies::diagnose(draft, word.line, &word.written, &words);
                 }
             }
         }

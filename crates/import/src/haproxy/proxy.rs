@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::answers;
-use super::bind::{bind_options, both_families, cookie, gathered, size, vip};
+use super::bind::{bind_options, both_families, gathered, vip};
 use super::condition::Acls;
 use super::options::DefaultServers;
 use super::replies::Page;
@@ -24,6 +24,8 @@ pub struct Word {
     pub line: usize,
     pub words: Vec<String>,
     pub comments: Vec<String>,
+    /// The line as its file has it, which messages quote.
+    pub written: String,
 }
 
 #[derive(Clone)]
@@ -42,6 +44,10 @@ pub struct Proxy {
 }
 
 impl Word {
+    pub fn new(line: usize, words: Vec<String>, comments: Vec<String>) -> Word {
+        Word { line, written: words.join(" "), words, comments }
+    }
+
     /// Something that is done with each request, connection or answer.
     pub fn is_rule(&self) -> bool {
         ["http-request", "http-response", "http-after-response", "tcp-request", "tcp-response", "use-server"]
@@ -412,67 +418,6 @@ impl Proxy {
             .map_or_else(Vec::new, |word| word.words[1..].iter().map(String::as_str).collect());
         let usual = matches!(kind.as_slice(), [] | ["map-based"] | ["map-based", "sdbm"]);
         usual && ["uri-hash", "header-hash", "query-hash", "cookie-hash"].contains(&scheduler)
-    }
-
-    fn persistence(&self, pool: &mut Pool, draft: &mut Draft) {
-        // A table of its own, or that of another proxy.
-        let named = self.all("stick").find_map(|w| w.words.iter().skip_while(|w| *w != "table").nth(1));
-        let table = draft.stick_tables.get(named.unwrap_or(&self.name)).cloned().unwrap_or_default();
-        let of_table = |key: &str| table.iter().skip_while(|w| *w != key).nth(1).cloned();
-        let expire = of_table("expire").and_then(|e| duration(&e, "ms"));
-        let size = of_table("size").and_then(|text| Some(size(&text)?.clamp(16, 16_777_216)));
-        let entries = |kind: &str, key: &str| {
-            let mut value = Table::default().with_text("type", kind);
-            if let Some(expire) = &expire {
-                value.text(key, expire);
-            }
-            if let Some(size) = size {
-                value.set("size", size as i64);
-            }
-            value
-        };
-        let balances_rdp =
-            !self.is_http() && self.last("balance").is_some_and(|w| w.arg(1).starts_with("rdp-cookie"));
-        if self.all("persist").any(|w| w.words.get(1).is_some_and(|p| p.starts_with("rdp-cookie")))
-            || balances_rdp
-        {
-            pool.table.set("persistence", entries("rdp-cookie", "expire"));
-        }
-        for word in self.words.iter().filter(|w| w.words[0] == "stick") {
-            let what = word.words.get(2).map_or("", String::as_str);
-            let value =
-                match (word.words.get(1).map_or("", String::as_str), what.split('(').next().unwrap_or("")) {
-                    ("on" | "match", "src") => entries("source", "timeout"),
-                    ("on" | "match", "rdp_cookie" | "req.rdp_cookie" | "req_rdp_cookie") => {
-                        entries("rdp-cookie", "expire")
-                    }
-                    ("on" | "match", "ssl_fc_session_id") => entries("tls-session-id", "expire"),
-                    ("on" | "match", "hdr" | "req.hdr") => {
-                        let header = what.split_once('(').map_or("", |(_, h)| h.trim_end_matches(')'));
-                        entries("header", "expire").with_text("name", header)
-                    }
-                    ("store-request", _) => continue,
-                    _ => {
-                        draft.left(word.line, &word.words.join(" "), "not carried over");
-                        continue;
-                    }
-                };
-            if word.words.iter().any(|w| w == "if" || w == "unless") {
-                draft.left(word.line, &word.words.join(" "), "all clients are kept, whatever its condition");
-            } else if word.arg(1) == "match" && named.is_some_and(|table| *table != self.name) {
-                let why = "clients are kept by this pool's own entries, not by those of another";
-                draft.left(word.line, &word.words.join(" "), why);
-            }
-            pool.table.set("persistence", value);
-        }
-        if let Some(word) = self.last("cookie").filter(|_| self.is_http()) {
-            pool.table.set("persistence", cookie(word, draft));
-        }
-        if let Some(word) = self.last("appsession") {
-            let name = word.words.get(1).map_or("", String::as_str);
-            pool.table
-                .set("persistence", Table::default().with_text("type", "app-cookie").with_text("name", name));
-        }
     }
 
     /// The service, or two where some of its ports speak TLS.

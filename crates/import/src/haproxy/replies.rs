@@ -211,7 +211,7 @@ impl Proxy {
             };
             match found {
                 Ok(found) => pages.extend(found),
-                Err(why) => draft.left(word.line, &words.join(" "), why),
+                Err(why) => draft.left(word.line, &word.written, why),
             }
         }
         pages

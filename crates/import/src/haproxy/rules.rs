@@ -9,7 +9,7 @@ use super::proxy::{Proxy, Word};
 use super::replies::{NOTHING, Page, Reply};
 use super::sample::{self, literal as constant, variables};
 use super::{access, answers, stats};
-use crate::draft::{Line, Table, Value, also, flag, status};
+use crate::draft::{Table, Value, also, flag, status};
 use crate::words::{name, quoted};
 
 /// A level of log lines, which has the same name here.
@@ -38,8 +38,8 @@ pub fn rule(
     let asks = does.first().is_some_and(|w| w == "http-request") && does.get(1).is_some_and(|w| w == "auth");
     if asks {
         let realm = does.iter().skip_while(|w| *w != "realm").nth(1).map_or("restricted", String::as_str);
-        if let Some(text) = answers::asking(&Line::new("when", Value::Literal(condition.clone()))) {
-            return Err(format!("{text} asks about an answer, which there is none of yet"));
+        if answers::asks_of_answer(&condition) {
+            return Err(answers::NONE_YET.into());
         }
         if !access::is_in(&condition) {
             // Nobody is let in.
@@ -306,7 +306,8 @@ pub fn rule(
             set(&mut route, "log-level", Value::text(log_level(level)?));
         }
         ["http-request", "disable-l7-retry"] => set(&mut route, "retry", false.into()),
-        ["http-request", "capture", what @ .., "len", length] => {
+        ["http-request", "capture", what @ .., "len", length]
+        | ["tcp-request", "content", "capture", what @ .., "len", length] => {
             set(&mut route, "capture", captured(&what.join(" "), length)?);
         }
         ["capture", "request", "header", name, "len", length] => {
@@ -337,8 +338,8 @@ pub fn rule(
         }
         _ => return Err(super::remedies::of(&does)),
     }
-    if let Some(text) = route.lines.iter().find_map(answers::asking) {
-        return Err(format!("{text} asks about an answer, which there is none of yet"));
+    if route.lines.iter().any(answers::asking) {
+        return Err(answers::NONE_YET.into());
     }
     Ok(Some(route))
 }

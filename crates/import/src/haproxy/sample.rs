@@ -15,6 +15,7 @@ pub const UNIQUE_ID: &str = "txn.unique-id";
 pub fn variables(text: &str) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
+    let mut of_all = Flags::default();
     while let Some(at) = rest.find('%') {
         out.push_str(&literal(&rest[..at]));
         rest = &rest[at + 1..];
@@ -23,6 +24,8 @@ pub fn variables(text: &str) -> Result<String, String> {
             rest = after;
             continue;
         }
+        let (flags, after) = flags(rest)?;
+        rest = after;
         let (word, after) = match rest.strip_prefix('[') {
             Some(inner) => {
                 let end = end_of(inner).ok_or("a %[ has no ]")?;
@@ -34,10 +37,50 @@ pub fn variables(text: &str) -> Result<String, String> {
             }
         };
         rest = after;
-        out.push_str(&template(word)?);
+        // `%{+Q}o` is of all that follow.
+        if word == "o" {
+            of_all = flags;
+            continue;
+        }
+        let quote = if flags.quoted.or(of_all.quoted).unwrap_or(false) { "\"" } else { "" };
+        out.push_str(&format!("{quote}{}{quote}", template(word)?));
     }
     out.push_str(&literal(rest));
     Ok(out)
+}
+
+/// What stands in the braces of `%{+Q}[…]`.
+#[derive(Clone, Copy, Default)]
+struct Flags {
+    /// Said of it, or not.
+    quoted: Option<bool>,
+}
+
+/// The flags that a text behind `%` begins with, and what follows them.
+fn flags(text: &str) -> Result<(Flags, &str), String> {
+    let Some(inside) = text.strip_prefix('{') else { return Ok((Flags::default(), text)) };
+    let (words, after) = inside.split_once('}').ok_or("a %{ has no }")?;
+    let mut flags = Flags::default();
+    for word in words.split(',') {
+        match word.trim() {
+            "+Q" => flags.quoted = Some(true),
+            "-Q" => flags.quoted = Some(false),
+            // What these switch on is off anyway.
+            "" | "-X" | "-M" | "-E" | "-bin" | "-json" | "-cbor" => {}
+            other => return Err(format!("the flag {other} of %{{{words}}} is not carried over")),
+        }
+    }
+    Ok((flags, after))
+}
+
+/// Where the first sample of a text begins, behind its `%[` or `%{+Q}[`.
+pub fn begin_of(text: &str) -> Option<usize> {
+    text.match_indices('[').map(|(at, _)| at).find_map(|at| {
+        let before = &text[..at];
+        let flagged = before.strip_suffix('}').and_then(|b| b.rsplit_once("%{"));
+        let begins = before.ends_with('%') || flagged.is_some_and(|(_, flags)| !flags.contains(['}', '[']));
+        begins.then_some(at + 1)
+    })
 }
 
 /// The bracket that ends a sample; those of arguments do not.
@@ -754,6 +797,10 @@ mod tests {
     #[test]
     fn samples_with_converters() {
         let check = |text: &str, expect: &str| assert_eq!(variables(text).as_deref(), Ok(expect), "{text}");
+        check("%{+Q}[ssl_c_s_dn] %[src]", "\"{client-certificate:subject}\" {source}");
+        check("%{+Q,-E}[req.fhdr(a)]%{-Q}[src]", "\"{last-header:a}\"{source}");
+        check("%{+Q}o%[src] %{-Q}[src] %{-Q}o%ci", "\"{source}\" {source} {source}");
+        check("%{+Q}ci", "\"{source}\"");
         check("a %[src] %% {x}", "a {source} % {{x}}");
         check("%[req.fhdr(X-Id),lower]", "{last-header:X-Id|lower}");
         check("%[req.hdr(X-Id)]", "{header-value:X-Id,-1}");
@@ -788,7 +835,15 @@ mod tests {
                 default: Some("d".into())
             }))
         );
-        for bad in ["%[rand(x)]", "%[path,ltime(x)]", "%[var(proc.x)]", "%[path", "%[base,lower]"] {
+        for bad in [
+            "%{+X}[src]",
+            "%{+Q[src]",
+            "%[rand(x)]",
+            "%[path,ltime(x)]",
+            "%[var(proc.x)]",
+            "%[path",
+            "%[base,lower]",
+        ] {
             assert!(variables(bad).is_err(), "{bad}");
         }
     }

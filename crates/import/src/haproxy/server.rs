@@ -501,7 +501,9 @@ fn option_by_option(
         .get("persistence")
         .map(|kind| kind.entries().iter().any(|(key, of)| key == "type" && of.as_text() == Some("cookie")));
     match kept {
-        // Never remembered anyway.
+        // One is never remembered here unless it says so.
+        Some(true) if server.has("backup") && has_cookie => server.set("keeps-clients", true),
+        Some(false) if server.has("backup") && !non_stick => server.set("keeps-clients", true),
         _ if server.has("backup") => {}
         Some(true) if !has_cookie => {
             server.set_with("non-stick", true, "it has no cookie");

@@ -155,7 +155,7 @@ fn page(proxy: &Proxy, rules: &mut Rules, draft: &mut Draft) -> Option<Table> {
                         also(&mut route, &when);
                         rules.refused.push(route);
                     }
-                    Err(why) => draft.left(word.line, &word.words.join(" "), why),
+                    Err(why) => draft.left(word.line, &word.written, why),
                 }
             }
             "show-legends" | "show-node" | "show-desc" | "show-modules" => {}

@@ -126,7 +126,7 @@ fn gather_by(proxies: &[Proxy], draft: &mut Draft, told: bool, pairs: &dyn Fn(&W
                 Ok(key) => key,
                 Err(why) => {
                     if told {
-                        draft.left(word.line, &word.words.join(" "), why);
+                        draft.left(word.line, &word.written, why);
                     }
                     continue;
                 }
@@ -135,7 +135,7 @@ fn gather_by(proxies: &[Proxy], draft: &mut Draft, told: bool, pairs: &dyn Fn(&W
             if numbers.len() > NUMBERS && !draft.counted.contains_key(&table) {
                 let why =
                     format!("{table}: a table has {NUMBERS} of gpc and gpt together, not {}", numbers.len());
-                draft.left(word.line, &word.words.join(" "), why);
+                draft.left(word.line, &word.written, why);
             }
             match draft.counted.get(&table) {
                 Some(_) if !told || place_of(&draft.counted, &table, &sample).is_some() => {}
@@ -270,11 +270,12 @@ impl Counted {
         for text in &mut word.words {
             let mut out = String::new();
             let mut rest = text.as_str();
-            while let Some((before, inner)) = rest.split_once("%[") {
+            while let Some(at) = sample::begin_of(rest) {
+                let (before, inner) = rest.split_at(at);
                 let Some(end) = sample::end_of(inner) else { break };
                 let of_table = self.of_table(&inner[..end]);
                 out.push_str(before);
-                out.push_str(&format!("%[{}]", of_table.as_deref().unwrap_or(&inner[..end])));
+                out.push_str(&format!("{}]", of_table.as_deref().unwrap_or(&inner[..end])));
                 rest = &inner[end + 1..];
             }
             *text = out + rest;

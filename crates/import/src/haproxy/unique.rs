@@ -39,7 +39,7 @@ pub fn id(proxy: &Proxy, draft: &mut Draft) -> Option<Table> {
     let template = match variables(&text) {
         Ok(template) => template + end,
         Err(why) => {
-            draft.left(word.line, &word.words.join(" "), why);
+            draft.left(word.line, &word.written, why);
             return None;
         }
     };

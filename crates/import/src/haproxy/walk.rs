@@ -6,7 +6,7 @@ use super::condition::Acls;
 use super::proxy::{Proxy, SectionKind, Word};
 use super::rules::rule;
 use super::{answers, sample, stats, unique};
-use crate::draft::{Draft, Line, Table, Value, also, status};
+use crate::draft::{Draft, Table, also, status};
 use crate::words::{name, quoted};
 
 /// The variable that says which backend a request goes to.
@@ -132,7 +132,7 @@ impl Proxy {
                         let known = unless_allowed.get(stage).map(|old| format!("{old} && "));
                         unless_allowed.insert(stage, format!("{}!({when})", known.unwrap_or_default()));
                     }
-                    Err(why) => draft.left(word.line, &word.words.join(" "), why),
+                    Err(why) => draft.left(word.line, &word.written, why),
                 }
             }
             if allows && keyword == "tcp-request" || ended.contains(&stage) {
@@ -181,7 +181,7 @@ impl Proxy {
                         routes.push(route);
                     }
                     Ok(None) => {}
-                    Err(why) => draft.left(word.line, &word.words.join(" "), why),
+                    Err(why) => draft.left(word.line, &word.written, why),
                 }
             }
         }
@@ -236,7 +236,7 @@ impl Proxy {
                     route.set("deny", status(503));
                     routes.push(route);
                 }
-                Err(why) => draft.left(word.line, &word.words.join(" "), why),
+                Err(why) => draft.left(word.line, &word.written, why),
             }
         }
         routes
@@ -310,7 +310,7 @@ impl Proxy {
     fn allowing(&self, word: &Word) -> Word {
         let note = ["http-request", &format!("set-var({})", self.allowed()), "str(1)"].map(str::to_owned);
         let words = note.into_iter().chain(word.words[2..].iter().cloned()).collect();
-        Word { line: word.line, words, comments: word.comments.clone() }
+        Word { words, ..word.clone() }
     }
 
     /// `use_backend` whose backend is a text with variables: a rule for each backend, and when it is meant.
@@ -356,10 +356,7 @@ impl Proxy {
 
 /// A condition that a request can answer.
 fn of_requests(when: String) -> Result<String, String> {
-    match answers::asking(&Line::new("when", Value::Literal(when.clone()))) {
-        Some(_) => Err("it asks about an answer, which there is none of yet".into()),
-        None => Ok(when),
-    }
+    if answers::asks_of_answer(&when) { Err(answers::NONE_YET.into()) } else { Ok(when) }
 }
 
 /// `normalize-uri … strict` refuses escapes that are none.

@@ -106,6 +106,90 @@ fn servers_that_persistence_does_not_remember() {
 }
 
 #[test]
+fn what_clients_are_kept_by() {
+    let import = |mode: &str, keys: &str, lost: &[&str]| {
+        let text = format!(
+            "defaults\n mode {mode}\n timeout connect 4s\n timeout client 30s\n timeout server 30s\nlisten web\n bind 192.0.2.10:80\n stick-table type string len 64 size 100k\n{keys} server a 192.0.2.1:80\n server b 192.0.2.2:80 backup\n server c 192.0.2.2:81 backup non-stick\n"
+        );
+        let got = check(&[(SourceKind::Haproxy, &text)], &[], lost);
+        let kept = got.lines().find_map(|line| line.trim().strip_prefix("persistence = ")).unwrap_or("none");
+        assert_eq!(got.matches("keeps-clients = true").count(), usize::from(kept != "none"), "{got}");
+        kept.to_owned()
+    };
+    let keyed = |kind: &str, more: &str| {
+        let time = if kind == "source" { "timeout" } else { "expire" };
+        format!("{{ type = \"{kind}\", {time} = \"365d\", size = 102400{more} }}")
+    };
+    for (mode, keys, expect) in [
+        ("tcp", " stick on dst\n", keyed("destination", "")),
+        ("tcp", " stick on src\n", keyed("source", "")),
+        ("tcp", " stick on src,ipmask(24,64)\n", keyed("source", ", mask = 24, mask6 = 64")),
+        (
+            "http",
+            " stick match url_param(room)\n stick store-request url_param(room)\n",
+            keyed("query", ", name = \"room\""),
+        ),
+        (
+            "http",
+            " stick store-response res.cook(SID)\n stick match req.cook(SID)\n",
+            keyed("app-cookie", ", name = \"SID\""),
+        ),
+        ("http", " stick on req.cook(SID)\n", keyed("app-cookie", ", name = \"SID\"")),
+        ("http", " stick on req.hdr(X-A)\n", keyed("header", ", name = \"X-A\"")),
+    ] {
+        let told: &[&str] = if keys == " stick on req.cook(SID)\n" { &["stick"] } else { &[] };
+        assert_eq!(import(mode, keys, told), expect, "{keys}");
+    }
+    for (mode, keys, lost) in [
+        ("http", " stick on hdr(x-a),lower\n", "stick on hdr(x-a),lower"),
+        ("http", " stick on path\n", "stick on path"),
+        ("tcp", " stick on url_param(a)\n", "stick on url_param(a)"),
+        ("http", " stick store-response res.cook(a)\n", "stick store-response res.cook(a)"),
+    ] {
+        assert_eq!(import(mode, keys, &[lost]), "none", "{keys}");
+    }
+    for keys in
+        [" stick on src\n stick on req.cook(a)\n", " stick on src\n stick store-response res.cook(a)\n"]
+    {
+        let lost = keys.lines().nth(1).unwrap().trim();
+        assert_eq!(import("http", keys, &[lost]), keyed("source", ""), "{keys}");
+    }
+}
+
+/// The words of messages are the file's: no rule that the reader makes of a line, no key of Evenkeel's alone.
+#[test]
+fn messages_quote_the_line_of_the_file() {
+    for line in [
+        "http-request allow if local signed",
+        "option httpchk GET",
+        "balance url_param a,b",
+        "http-request capture req.nothing(x) len 5",
+        "http-response set-header X-A %[nothing] if local",
+        "reqadd X-A:\\ %[nothing] if none",
+        "stick on nothing(x)",
+        "http-request deny if { sc0_inc_gpc0 gt 1 } none",
+        "use_backend %[nothing] if local",
+        "tcp-request content capture nothing len 9",
+        "http-request normalize-uri path-merge-slashes if none",
+        "server t 192.0.2.3:80 check fall 99999999",
+    ] {
+        let text = format!(
+            "userlist l\n user a insecure-password x\ndefaults\n mode http\n timeout connect 4s\n timeout client 30s\n timeout server 30s\nlisten web\n bind 192.0.2.10:80\n stick-table type ip size 1k store gpc0\n acl local src 192.0.2.0/24\n acl signed http_auth(l)\n {line}\n http-request deny if {{ path /x }}\n server s 192.0.2.1:80 check\n"
+        );
+        let source = crate::Source { kind: SourceKind::Haproxy, file: "h.cfg".into(), text };
+        let left = crate::import(&[source], &std::collections::BTreeMap::new()).left;
+        let mild = [crate::Severity::Note, crate::Severity::Remark];
+        let told: Vec<_> = left.iter().filter(|l| !mild.contains(&l.severity)).collect();
+        assert!(!told.is_empty(), "{line} is taken");
+        for left in &told {
+            let words = format!("{}: {}", left.keyword, left.consequence);
+            let plain = line.replace('\\', "");
+            assert!(left.line == 13 && words.contains(&plain), "{line}: {left:?}");
+        }
+    }
+}
+
+#[test]
 fn servers_of_haproxy_by_name_and_each_with_its_tls() {
     let text = of_haproxy(
         "resolvers dns\n nameserver a 192.0.2.53:53\n nameserver b 192.0.2.54:53\n parse-resolv-conf\n resolve_retries 3\n timeout retry 500ms\n hold valid 10s\n hold nx 30s\nlisten a\n bind 192.0.2.1:80\n server s web.internal:8080 resolvers dns resolve-prefer ipv4 init-addr last,libc,none\n server t web.internal:8080 resolvers dns ssl verify none sni str(t.example)\n server u 192.0.2.3:80\n",

@@ -5,7 +5,7 @@ use evenkeel_balance::Key;
 use evenkeel_model::{CookieMethod, CookiePersistence, Persistence, mask_address};
 
 use super::facts::Hello;
-use super::pick::PickRequest;
+use super::pick::{PickRequest, query_value};
 use super::session::Client;
 use super::{PoolRuntime, ServerRuntime};
 use crate::h1::request::{Method, Request};
@@ -52,6 +52,12 @@ pub fn entry_of_request(pool: &PoolRuntime, client: &Client, request: &Request, 
             let value = request.fields.iter().find(named)?.value.of(head);
             (!value.is_empty()).then(|| Key::text(value))
         }
+        Persistence::Query { name, .. } => {
+            let target = request.path(head);
+            let begins = memchr::memchr(b'?', target)?;
+            let value = query_value(&target[begins + 1..], name.as_bytes())?;
+            (!value.is_empty()).then(|| Key::text(value))
+        }
         Persistence::AppCookie { name, .. } => {
             request.cookie(head, name.as_bytes()).filter(|v| !v.is_empty()).map(Key::text)
         }
@@ -64,6 +70,7 @@ pub fn entry_of_client(pool: &PoolRuntime, client: &Client) -> Option<Key> {
         Persistence::Source(rule) => {
             Some(Key::address(mask_address(client.address.ip(), rule.mask, rule.mask6)))
         }
+        Persistence::Destination(_) => Some(Key::address(client.vip.ip().to_canonical())),
         _ => None,
     }
 }

@@ -119,7 +119,7 @@ fn key_of_client(pool: &PoolRuntime, client: SocketAddr) -> u64 {
     }
 }
 
-fn query_value<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub fn query_value<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut pairs = query.split(|b| *b == b'&');
     pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
 }
