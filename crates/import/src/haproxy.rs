@@ -11,6 +11,7 @@ mod condition;
 mod constants;
 mod counting;
 mod defaults;
+mod flags;
 mod header_names;
 mod heads;
 mod identity;
@@ -41,6 +42,7 @@ mod stick;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod times;
 mod unique;
 mod walk;
 
@@ -215,6 +217,7 @@ impl Reader {
         let own = std::mem::take(&mut self.comments);
         let (number, mut words) = (line.number, line.words);
         lexer::expand_addresses(&mut words, &self.variables);
+        times::settle(&mut words, number, draft);
         for (sample, text) in &self.of_process {
             for word in words.iter_mut().filter(|word| word.contains(sample.as_str())) {
                 *word = word.replace(sample.as_str(), text);

@@ -192,8 +192,30 @@ fn interval(node: &Node, old: bool, router: &mut Table, draft: &mut Draft) {
     }
 }
 
+/// Whether the node takes the addresses back when it is well again.
+fn failback(node: &Node, draft: &mut Draft) -> bool {
+    let nopreempt = node.child("nopreempt");
+    let begins_active = node.value("state").is_some_and(|state| state == "MASTER");
+    if let Some(nopreempt) = nopreempt.filter(|_| begins_active) {
+        let why = "keepalived pays no heed to it beside `state MASTER`: this node takes the addresses back";
+        draft.note(nopreempt.line, "nopreempt", why);
+    }
+    nopreempt.is_none() || begins_active
+}
+
+/// Whether it speaks version 2 of VRRP.
+fn is_old(node: &Node, version: Option<&str>) -> bool {
+    let addresses = node.child("virtual_ipaddress").into_iter().flat_map(|n| &n.children);
+    let is_v6 = |c: &Node| c.words.first().is_some_and(|a| a.contains(':'));
+    // With addresses of IPv6 keepalived takes version 3 by itself.
+    let has_v6 = addresses.into_iter().any(is_v6);
+    let said = node.value("version").or(version);
+    said.map_or(!has_v6, |version| version == "2")
+}
+
 fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draft: &mut Draft) {
     let get = |key: &str| node.value(key).map(str::to_owned);
+    let failback = failback(node, draft);
     if draft.globals.iter().all(|(name, _)| name != "pair") {
         let pair = draft.global("pair");
         pair.comments
@@ -201,7 +223,6 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
         pair.comments
             .push("peer = \"ADDRESS:9694\" and run `evenkeel pair invite`: see docs/pair.md.".into());
         pair.set_with("name", Value::text("lb1"), "the name of this node");
-        let failback = node.child("nopreempt").is_none();
         pair.set("failback", failback);
     }
     let mut router = Table::commented(node.comments.clone());
@@ -209,7 +230,7 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
     router.text("interface", &get("interface").unwrap_or_else(|| "eth0".into()));
     router.number("router-id", node.value("virtual_router_id").unwrap_or("51"));
     priority(node, &mut router, draft);
-    let old = get("version").as_deref().or(version).is_none_or(|v| v == "2");
+    let old = is_old(node, version);
     interval(node, old, &mut router, draft);
     if old {
         router.set_with("version", 2u8, "keepalived's own default");
@@ -257,7 +278,7 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
             _ if keyword.starts_with("garp_") => {
                 draft.note(child.line, keyword, "addresses are announced for a minute after they have moved");
             }
-            "authentication" => draft.left(child.line, keyword, "VRRP's password protects nothing (RFC 9568, section 9); a pair of Evenkeel seals its messages"),
+            "authentication" => draft.left(child.line, keyword, "not carried over: take `authentication` out of the other router's file before this node starts, or each refuses the other's adverts and both have the addresses. VRRP's password protects nothing (RFC 9568, section 9); a pair of Evenkeel seals its messages"),
             "notify_master" | "notify_backup" | "notify_fault" | "notify" | "notify_stop" => {
                 let script = child.words.get(1).cloned().unwrap_or_default();
                 draft.left(child.line, keyword, format!("{script}: see `notify` of [pair], or [[alerts.script]] with kinds = [\"role\"]"));
@@ -377,6 +398,8 @@ fn add_sorry(host: &str, sorry: &Node, mode: &str, pool: &mut Pool) {
     server.text("name", "sorry");
     server.text("address", &place(host, sorry.words.get(2).map(String::as_str), mode));
     server.set("backup", true);
+    // It is there for when all else fails.
+    server.set("check", false);
     pool.servers.push(server);
 }
 

@@ -280,6 +280,7 @@ fn add_fallback(fallback: &str, mode: &str, line: usize, pool: &mut Pool, draft:
                 None => server.text("address", &host),
             }
             server.set("backup", true);
+            server.set("check", false);
             pool.servers.push(server);
         }
         None => draft.left(line, "fallback", format!("{place}: {NO_LOCAL_SERVER}")),

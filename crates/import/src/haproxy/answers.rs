@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::condition::Acls;
-use super::constants::spelled_out;
+use super::constants::{numbered, spelled_out};
 use super::proxy::{Proxy, SectionKind, Word};
 use super::replies::Reply;
 use super::rules::{captured, log_level, redirection, removed, replaced, table_of};
@@ -182,7 +182,7 @@ impl Proxy {
                 continue;
             }
             let mut word = self.with_constants(word, &draft.frontend);
-            word.words.iter_mut().for_each(|text| *text = sample::numbered(text, &servers));
+            word.words.iter_mut().for_each(|text| *text = numbered(text, &servers));
             match rule(&acls.counted.in_texts(&word), acls) {
                 Ok(mut route) => {
                     route.comments.clone_from(&word.comments);

@@ -53,7 +53,8 @@ impl Acls {
         };
         let servers = draft.numbers.get(&proxy.line).cloned().unwrap_or_default();
         for word in proxy.all("acl") {
-            let words: Vec<String> = word.words.iter().map(|w| sample::numbered(w, &servers)).collect();
+            let words: Vec<String> =
+                word.words.iter().map(|w| super::constants::numbered(w, &servers)).collect();
             let Some(name) = words.get(1) else { continue };
             // What waits for an RDP cookie is a part of persistence.
             if words.get(2).is_some_and(|w| w.starts_with("req_rdp_cookie") || w.starts_with("rdp_cookie")) {

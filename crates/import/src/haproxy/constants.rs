@@ -34,6 +34,23 @@ impl Proxy {
     }
 }
 
+/// A text whose `srv_id` is said by the names of servers, which are known with their numbers.
+pub fn numbered(text: &str, servers: &[(String, String)]) -> String {
+    let pairs: Vec<String> = servers.iter().map(|(name, id)| format!("{name},{id}")).collect();
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once("srv_id").filter(|_| !pairs.is_empty()) {
+        out.push_str(before);
+        // It has no argument, and is no part of another word.
+        let alone = !after.starts_with(|c: char| c.is_ascii_alphanumeric() || "_(".contains(c));
+        match alone {
+            true => out.push_str(&format!("srv_name,server_number({})", pairs.join(","))),
+            false => out.push_str("srv_id"),
+        }
+        rest = after;
+    }
+    out + rest
+}
+
 /// Verbs of rules with texts in which the log's short names stand as well.
 const FORMATTED: [&str; 9] = [
     "add-header",

@@ -4,6 +4,7 @@ use evenkeel_model::CertificateFault;
 
 use evenkeel_rules::unbase64;
 
+use super::flags::{Flags, flags};
 use super::identity;
 pub use crate::words::literal;
 use crate::words::quoted;
@@ -47,40 +48,6 @@ pub fn variables(text: &str) -> Result<String, String> {
     }
     out.push_str(&literal(rest));
     Ok(out)
-}
-
-/// What stands in the braces of `%{+Q}[…]`.
-#[derive(Clone, Copy, Default)]
-struct Flags {
-    /// Said of it, or not.
-    quoted: Option<bool>,
-}
-
-/// The flags that a text behind `%` begins with, and what follows them.
-fn flags(text: &str) -> Result<(Flags, &str), String> {
-    let Some(inside) = text.strip_prefix('{') else { return Ok((Flags::default(), text)) };
-    let (words, after) = inside.split_once('}').ok_or("a %{ has no }")?;
-    let mut flags = Flags::default();
-    for word in words.split(',') {
-        match word.trim() {
-            "+Q" => flags.quoted = Some(true),
-            "-Q" => flags.quoted = Some(false),
-            // What these switch on is off anyway.
-            "" | "-X" | "-M" | "-E" | "-bin" | "-json" | "-cbor" => {}
-            other => return Err(format!("the flag {other} of %{{{words}}} is not carried over")),
-        }
-    }
-    Ok((flags, after))
-}
-
-/// Where the first sample of a text begins, behind its `%[` or `%{+Q}[`.
-pub fn begin_of(text: &str) -> Option<usize> {
-    text.match_indices('[').map(|(at, _)| at).find_map(|at| {
-        let before = &text[..at];
-        let flagged = before.strip_suffix('}').and_then(|b| b.rsplit_once("%{"));
-        let begins = before.ends_with('%') || flagged.is_some_and(|(_, flags)| !flags.contains(['}', '[']));
-        begins.then_some(at + 1)
-    })
 }
 
 /// The bracket that ends a sample; those of arguments do not.
@@ -482,23 +449,6 @@ pub fn presence(text: &str) -> String {
         _ => return String::new(),
     };
     if first.is_empty() { String::new() } else { format!("{test}({})", quoted(first)) }
-}
-
-/// A text whose `srv_id` is said by the names of servers, which are known with their numbers.
-pub fn numbered(text: &str, servers: &[(String, String)]) -> String {
-    let pairs: Vec<String> = servers.iter().map(|(name, id)| format!("{name},{id}")).collect();
-    let (mut out, mut rest) = (String::new(), text);
-    while let Some((before, after)) = rest.split_once("srv_id").filter(|_| !pairs.is_empty()) {
-        out.push_str(before);
-        // It has no argument, and is no part of another word.
-        let alone = !after.starts_with(|c: char| c.is_ascii_alphanumeric() || "_(".contains(c));
-        match alone {
-            true => out.push_str(&format!("srv_name,server_number({})", pairs.join(","))),
-            false => out.push_str("srv_id"),
-        }
-        rest = after;
-    }
-    out + rest
 }
 
 pub fn is_map(converter: &str) -> bool {

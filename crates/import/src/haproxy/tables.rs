@@ -270,7 +270,7 @@ impl Counted {
         for text in &mut word.words {
             let mut out = String::new();
             let mut rest = text.as_str();
-            while let Some(at) = sample::begin_of(rest) {
+            while let Some(at) = super::flags::begin_of(rest) {
                 let (before, inner) = rest.split_at(at);
                 let Some(end) = sample::end_of(inner) else { break };
                 let of_table = self.of_table(&inner[..end]);

@@ -171,6 +171,7 @@ impl Proxy {
                             routes.extend(self.forwarded(Some(backend), &when, backends, draft));
                         }
                         if keyword == "use_backend" {
+                            self.pages_behind(&word, backends, draft);
                             self.times_behind(&word, &mut route, backends, draft);
                             let backend = backends.get(word.arg(1)).filter(|b| b.answers_have_rules(sees));
                             if let Some(backend) = backend {
@@ -186,6 +187,29 @@ impl Proxy {
             }
         }
         routes
+    }
+
+    /// Tells of error pages of a backend that a rule chooses: a service has one page for each status.
+    fn pages_behind(&self, word: &Word, backends: &BTreeMap<&str, &Proxy>, draft: &mut Draft) {
+        let target = self.last("default_backend").map(|w| w.arg(1));
+        let Some(backend) = backends.get(word.arg(1)).filter(|b| Some(b.name.as_str()) != target) else {
+            return;
+        };
+        // Without servers its page is the answer, see `without_servers`.
+        if !self.is_http() || !backend.has_servers() {
+            return;
+        }
+        let own = backend.words[backend.inherited..].iter().filter(|word| {
+            ["errorfile", "errorfiles", "errorloc", "errorloc302", "errorloc303", "http-error"]
+                .contains(&word.words[0].as_str())
+        });
+        for page in own {
+            let why = format!(
+                "requests that use_backend brings to {} get the pages of {}: write this page there",
+                backend.name, self.name
+            );
+            draft.note(page.line, &page.written, why);
+        }
     }
 
     /// The timeouts of a backend that is chosen by a rule, where they are not those of the service.

@@ -100,7 +100,7 @@ pub fn check(real: &Node, service: &Node, draft: &mut Draft) -> Option<Table> {
             OF_HTTP
         }
         "MISC_CHECK" => {
-            script(first.node, &mut check, draft);
+            script(first.node, &mut check);
             &["misc_path", "misc_timeout", "misc_dynamic"]
         }
         other => {
@@ -255,7 +255,7 @@ fn requests(checker: &Checker<'_>, pages: Vec<Table>, check: &mut Table, draft: 
     }
 }
 
-fn script(found: &Node, check: &mut Table, draft: &mut Draft) {
+fn script(found: &Node, check: &mut Table) {
     check.text("type", "script");
     let script = found.value("misc_path").unwrap_or("").to_owned();
     let mut words = script.split_whitespace();
@@ -264,9 +264,9 @@ fn script(found: &Node, check: &mut Table, draft: &mut Draft) {
     if !arguments.is_empty() {
         check.texts("arguments", &arguments);
     }
-    check.set("keepalived", true);
-    if found.child("misc_dynamic").is_none() {
-        draft.note(found.line, "MISC_CHECK", "an exit status from 2 on is a weight");
+    // Without it any status but 0 is a failure.
+    if found.child("misc_dynamic").is_some() {
+        check.set("keepalived", true);
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn keepalived_with_every_checker() {
-    let text = "! configuration\nglobal_defs {\n notification_email {\n  ops@example.org\n }\n notification_email_from lb@example.org\n smtp_server 192.0.2.25\n}\nvrrp_sync_group G { group { VI_1 } }\nvrrp_instance VI_1 {\n state MASTER\n interface eth0\n virtual_router_id 51\n priority 150\n advert_int 1\n nopreempt\n authentication {\n  auth_type PASS\n  auth_pass 1111\n }\n virtual_ipaddress {\n  192.0.2.10/24 dev eth0\n  192.0.2.11\n }\n notify_master \"/etc/master.sh now\"\n}\nvirtual_server 192.0.2.10 80 {\n delay_loop 6\n lb_algo wlc\n lb_kind DR\n persistence_timeout 50\n protocol TCP\n sorry_server 192.0.2.99 80\n # the first\n real_server 192.0.2.21 80 {\n  weight 3\n  HTTP_GET {\n   url {\n    path /up\n    status_code 200\n   }\n   connect_timeout 3\n   retry 2\n  }\n }\n real_server 192.0.2.22 80 {\n  weight 1\n  TCP_CHECK {\n   connect_timeout 3\n  }\n }\n}\nvirtual_server 192.0.2.11 53 {\n lb_algo sh\n lb_kind NAT\n protocol UDP\n real_server 192.0.2.31 5353 { weight 1 }\n}\nvirtual_server fwmark 7 { lb_kind DR }\n";
+    let text = "! configuration\nglobal_defs {\n notification_email {\n  ops@example.org\n }\n notification_email_from lb@example.org\n smtp_server 192.0.2.25\n}\nvrrp_sync_group G { group { VI_1 } }\nvrrp_instance VI_1 {\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority 150\n advert_int 1\n nopreempt\n authentication {\n  auth_type PASS\n  auth_pass 1111\n }\n virtual_ipaddress {\n  192.0.2.10/24 dev eth0\n  192.0.2.11\n }\n notify_master \"/etc/master.sh now\"\n}\nvirtual_server 192.0.2.10 80 {\n delay_loop 6\n lb_algo wlc\n lb_kind DR\n persistence_timeout 50\n protocol TCP\n sorry_server 192.0.2.99 80\n # the first\n real_server 192.0.2.21 80 {\n  weight 3\n  HTTP_GET {\n   url {\n    path /up\n    status_code 200\n   }\n   connect_timeout 3\n   retry 2\n  }\n }\n real_server 192.0.2.22 80 {\n  weight 1\n  TCP_CHECK {\n   connect_timeout 3\n  }\n }\n}\nvirtual_server 192.0.2.11 53 {\n lb_algo sh\n lb_kind NAT\n protocol UDP\n real_server 192.0.2.31 5353 { weight 1 }\n}\nvirtual_server fwmark 7 { lb_kind DR }\n";
     check(
         &[(SourceKind::Keepalived, text)],
         &[
@@ -147,6 +147,41 @@ fn what_keepalived_checks_and_follows() {
         ],
         &["vrrp_script", "unicast_src_ip", "fwmark 5", "bindto"],
     );
+}
+
+/// What keepalived does where a file says one thing and another beside it.
+#[test]
+fn what_keepalived_takes_for_granted() {
+    let instance = |lines: &str, address: &str| {
+        format!(
+            "vrrp_instance V {{\n interface eth0\n virtual_router_id 7\n{lines} virtual_ipaddress {{ {address} }}\n}}\n"
+        )
+    };
+    let check =
+        |text: &str, holds: &[&str], left: &[&str]| check(&[(SourceKind::Keepalived, text)], holds, left);
+    check(&instance(" state MASTER\n nopreempt\n", "192.0.2.10"), &["failback = true"], &["nopreempt"]);
+    check(&instance(" state BACKUP\n nopreempt\n", "192.0.2.10"), &["failback = false"], &[]);
+    // The version that the addresses need.
+    let got = check(&instance("", "2001:db8::1"), &["family = \"ipv6\""], &[]);
+    assert!(!got.contains("version = 2"), "{got}");
+    let server = |check: &str| {
+        format!(
+            "virtual_server 192.0.2.20 80 {{\n lb_kind NAT\n protocol TCP\n sorry_server 192.0.2.99 80\n real_server 192.0.2.31 80 {{\n  {check}\n }}\n}}\n"
+        )
+    };
+    let plain = check_text(&server("MISC_CHECK { misc_path /etc/c.sh }"));
+    assert!(!plain.contains("keepalived = true"), "any status but 0 is a failure: {plain}");
+    let dynamic = check_text(&server("MISC_CHECK {\n misc_path /etc/c.sh\n misc_dynamic\n }"));
+    assert!(dynamic.contains("keepalived = true"), "{dynamic}");
+    // The one for when all else fails is not asked for the page of the others.
+    for text in [plain, dynamic] {
+        let sorry = text.split("name = \"sorry\"").nth(1).unwrap();
+        assert!(sorry.contains("check = false"), "{text}");
+    }
+}
+
+fn check_text(text: &str) -> String {
+    made(SourceKind::Keepalived, text).text
 }
 
 /// Every word of keepalived's pages: as a check asks it, or told.
