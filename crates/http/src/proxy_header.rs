@@ -106,9 +106,15 @@ fn v2(bytes: &[u8]) -> Result<Header, NoHeader> {
         (1, 1, 1) => (Some(v2_addresses(body, 4)?), 12),
         (1, 2, 1) => (Some(v2_addresses(body, 16)?), 36),
         (1, 0, 0) => (None, 0),
-        // Datagrams and Unix sockets do not come this way.
+        // Datagrams and Unix sockets: valid, and without an address that is used here (2.2: as UNSPEC).
+        (1, 1, 2) => (None, 12),
+        (1, 2, 2) => (None, 36),
+        (1, 3, 1 | 2) => (None, 216),
         _ => return Err(NoHeader::Bad),
     };
+    if body.len() < taken {
+        return Err(NoHeader::Bad);
+    }
     let tls = extras(&body[taken..])?;
     if let Some(at) = checksum(&body[taken..]) {
         check_sum(&bytes[..16 + length], 16 + taken + at)?;
@@ -350,7 +356,17 @@ mod tests {
         assert_eq!(parse(&v2(0x20, 0, b"", 0)).unwrap().addresses, None, "LOCAL");
         assert_eq!(parse(&v2(0x21, 0, b"", 0)).unwrap().addresses, None, "UNSPEC");
         assert_eq!(parse(&v2(0x21, 0x11, &[0; 11], 11)), Err(NoHeader::Bad), "too short for its family");
-        assert_eq!(parse(&v2(0x21, 0x12, &[0; 12], 12)), Err(NoHeader::Bad), "datagrams");
+        // Valid families that no client here has: their addresses are passed over, as those of UNSPEC.
+        for (family, length) in [(0x12, 12), (0x22, 36), (0x31, 216), (0x32, 216)] {
+            let whole = vec![7; length];
+            let read = parse(&v2(0x21, family, &whole, length as u16)).unwrap();
+            assert_eq!((read.addresses, read.len), (None, 16 + length), "{family:#x}");
+            let short = parse(&v2(0x21, family, &whole[1..], length as u16 - 1));
+            assert_eq!(short, Err(NoHeader::Bad), "{family:#x}");
+        }
+        for family in [0x13, 0x30, 0x33, 0x41] {
+            assert_eq!(parse(&v2(0x21, family, &[0; 216], 216)), Err(NoHeader::Bad), "{family:#x}");
+        }
         assert_eq!(parse(&v2(0x11, 0x11, &[0; 12], 12)), Err(NoHeader::Bad), "version 1 in 2's clothes");
         assert_eq!(parse(&v2(0x22, 0x11, &[0; 12], 12)), Err(NoHeader::Bad), "no such command");
         assert_eq!(parse(&v2(0x21, 0x11, &[0; 12], 0xffff)), Err(NoHeader::Bad), "endless");
