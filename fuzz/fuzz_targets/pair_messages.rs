@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     for (source, target) in [("10.0.0.1", "224.0.0.18"), ("fe80::1", "ff02::12")] {
         let (source, target) = (source.parse().unwrap(), target.parse().unwrap());
-        let _ = evenkeel_vrrp::advert::parse(bytes, source, target, 255);
+        let _ = evenkeel_vrrp::advert::parse(bytes, source, target, 255, None);
     }
     let mut conversation = Conversation::new(Keys::new(&[[1; 32]]), 7, 0);
     assert!(conversation.open(bytes, |_, _| true).is_err(), "nobody has the key");

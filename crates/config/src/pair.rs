@@ -100,6 +100,10 @@ fn router(vrrp: Section<'_>, priority: u8, sealed: bool, problems: &mut Vec<Prob
     if version == 2 && ipv6 {
         refuse("version", "VRRP version 2 knows no IPv6", "version = 3");
     }
+    let password = vrrp.text("password").map(|text| text.to_owned().into());
+    if password.is_some() && (version != 2 || sealed) {
+        refuse("password", "only VRRP version 2 without `peer` has passwords", "version = 2, or leave it out");
+    }
     let unicast: Vec<IpAddr> =
         vrrp.list("unicast").filter_map(|v| v.get_ref().as_str()?.parse().ok()).collect();
     if unicast.iter().any(|a| a.is_ipv6() != ipv6) {
@@ -115,6 +119,7 @@ fn router(vrrp: Section<'_>, priority: u8, sealed: bool, problems: &mut Vec<Prob
         priority: vrrp.number("priority", priority),
         interval,
         version,
+        password,
         ipv6,
         unicast,
     }

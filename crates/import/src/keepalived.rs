@@ -213,6 +213,23 @@ fn is_old(node: &Node, version: Option<&str>) -> bool {
     said.map_or(!has_v6, |version| version == "2")
 }
 
+/// Version 2 has passwords, of eight bytes at most.
+fn password(node: &Node, old: bool, router: &mut Table, draft: &mut Draft) {
+    let Some(block) = node.child("authentication") else { return };
+    let kind = block.value("auth_type").unwrap_or("PASS");
+    match block.value("auth_pass") {
+        _ if !old => draft.note(block.line, "authentication", "version 3 of VRRP has none, in keepalived neither"),
+        Some(pass) if kind.eq_ignore_ascii_case("PASS") => {
+            let first = (0..=pass.len().min(8)).rev().find(|end| pass.is_char_boundary(*end)).unwrap_or(0);
+            router.set_with("password", Value::text(&pass[..first]), "keeps nobody out; a pair with `peer` seals its messages");
+            if first < pass.len() {
+                draft.note(block.line, "auth_pass", "its first eight bytes, as keepalived");
+            }
+        }
+        _ => draft.left(block.line, "authentication", format!("{kind} is not spoken: take it out of the other router's file before this node starts, or each refuses the other's adverts and both have the addresses")),
+    }
+}
+
 fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draft: &mut Draft) {
     let get = |key: &str| node.value(key).map(str::to_owned);
     let failback = failback(node, draft);
@@ -235,6 +252,7 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
     if old {
         router.set_with("version", 2u8, "keepalived's own default");
     }
+    password(node, old, &mut router, draft);
     let own = node.child("virtual_ipaddress").and_then(|n| n.children.first());
     if own.and_then(|c| c.words.first()).is_some_and(|a| a.contains(':')) {
         router.text("family", "ipv6");
@@ -278,7 +296,7 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
             _ if keyword.starts_with("garp_") => {
                 draft.note(child.line, keyword, "addresses are announced for a minute after they have moved");
             }
-            "authentication" => draft.left(child.line, keyword, "not carried over: take `authentication` out of the other router's file before this node starts, or each refuses the other's adverts and both have the addresses. VRRP's password protects nothing (RFC 9568, section 9); a pair of Evenkeel seals its messages"),
+            "authentication" => {}
             "notify_master" | "notify_backup" | "notify_fault" | "notify" | "notify_stop" => {
                 let script = child.words.get(1).cloned().unwrap_or_default();
                 draft.left(child.line, keyword, format!("{script}: see `notify` of [pair], or [[alerts.script]] with kinds = [\"role\"]"));

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Name;
+use crate::{Name, Secret};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairSettings {
@@ -60,6 +60,8 @@ pub struct VrrpSettings {
     pub priority: u8,
     pub interval: Duration,
     pub version: u8,
+    /// Of version 2, as keepalived's `auth_type PASS` has it.
+    pub password: Option<Secret>,
     pub ipv6: bool,
     /// Routers to send to one by one, instead of the group.
     pub unicast: Vec<IpAddr>,

@@ -19,6 +19,9 @@ const ADVERTISEMENT: u8 = 1;
 /// Unassigned, so that routers of other makes pass it over (RFC 9568 §7.1).
 const SEALED: u8 = 14;
 const HEAD: usize = 8;
+/// How messages of version 2 are authenticated (RFC 2338 §5.3.6).
+const NO_PASSWORD: u8 = 0;
+const SIMPLE_PASSWORD: u8 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
@@ -52,7 +55,7 @@ pub enum Malformed {
     Checksum,
     /// Not sent from this link.
     Ttl,
-    /// Version 2's passwords have been given up (RFC 3768 §10).
+    /// Another password of version 2, or of two routers one has none.
     Authentication,
 }
 
@@ -64,17 +67,32 @@ impl Malformed {
             Malformed::Type => "unknown type",
             Malformed::Checksum => "wrong checksum",
             Malformed::Ttl => "time to live is not 255",
-            Malformed::Authentication => "uses a password of version 2",
+            Malformed::Authentication => "another password of version 2 than [[pair.vrrp]] password",
         }
     }
 }
 
+/// A password of version 2: what RFC 2338 called simple text (§5.3.6). RFC 3768 has given it up, keepalived has not.
+/// Whoever hears one message can send others: it tells routers apart, and keeps nobody out.
+pub type Password = [u8; 8];
+
+/// At most eight bytes.
+pub fn password(text: &str) -> Password {
+    let mut password = [0; 8];
+    password.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
+    password
+}
+
 impl Advert {
-    pub fn encode(&self, source: IpAddr, target: IpAddr) -> Vec<u8> {
+    /// The password is of version 2 alone.
+    pub fn encode(&self, source: IpAddr, target: IpAddr, password: Option<Password>) -> Vec<u8> {
         let addresses = &self.addresses[..self.addresses.len().min(MOST_ADDRESSES)];
         let mut bytes = Vec::with_capacity(HEAD + addresses.len() * 16 + 8);
         let (version, word) = match self.version {
-            Version::V2 => (2, (self.interval_ms / 1000).clamp(1, 255) as u16),
+            Version::V2 => {
+                let kind = if password.is_some() { SIMPLE_PASSWORD } else { NO_PASSWORD };
+                (2, u16::from(kind) << 8 | (self.interval_ms / 1000).clamp(1, 255) as u16)
+            }
             Version::V3 => (3, (self.interval_ms / 10).clamp(1, 4095) as u16),
         };
         bytes.extend([version << 4 | ADVERTISEMENT, self.router_id, self.priority, addresses.len() as u8]);
@@ -87,7 +105,7 @@ impl Advert {
             }
         }
         if self.version == Version::V2 {
-            bytes.extend([0; 8]);
+            bytes.extend(password.unwrap_or_default());
         }
         fill_checksum(&mut bytes, self.version == Version::V3, source, target);
         bytes
@@ -108,8 +126,14 @@ fn fill_checksum(bytes: &mut [u8], pseudo: bool, source: IpAddr, target: IpAddr)
     bytes[6..8].copy_from_slice(&sum);
 }
 
-/// Reads the payload of an IP packet of protocol 112.
-pub fn parse(bytes: &[u8], source: IpAddr, target: IpAddr, ttl: u8) -> Result<Message, Malformed> {
+/// Reads the payload of an IP packet of protocol 112. One of version 2 must have this password.
+pub fn parse(
+    bytes: &[u8],
+    source: IpAddr,
+    target: IpAddr,
+    ttl: u8,
+    password: Option<Password>,
+) -> Result<Message, Malformed> {
     if ttl != TTL {
         return Err(Malformed::Ttl);
     }
@@ -136,13 +160,17 @@ pub fn parse(bytes: &[u8], source: IpAddr, target: IpAddr, ttl: u8) -> Result<Me
         (_, IpAddr::V4(_)) => 4,
         (_, IpAddr::V6(_)) => 16,
     };
-    if version == Version::V2 && word >> 8 != 0 {
-        return Err(Malformed::Authentication);
-    }
-    // Eight bytes of version 2 once were a password.
+    // Eight bytes of version 2 are for a password.
     let behind = if version == Version::V2 { 8 } else { 0 };
     let end = HEAD + usize::from(head[3]) * size;
     let list = bytes.get(HEAD..end).filter(|_| bytes.len() >= end + behind).ok_or(Malformed::Length)?;
+    if version == Version::V2 {
+        let wanted = if password.is_some() { SIMPLE_PASSWORD } else { NO_PASSWORD };
+        let same = password.is_none_or(|password| bytes[end..end + behind] == password);
+        if word >> 8 != u16::from(wanted) || !same {
+            return Err(Malformed::Authentication);
+        }
+    }
     let addresses = list.chunks_exact(size).map(|chunk| match <[u8; 16]>::try_from(chunk) {
         Ok(octets) => IpAddr::V6(octets.into()),
         Err(_) => IpAddr::V4(Ipv4Addr::new(chunk[0], chunk[1], chunk[2], chunk[3])),
@@ -208,31 +236,40 @@ mod tests {
         for (version, v6) in [(Version::V2, false), (Version::V3, false), (Version::V3, true)] {
             let (source, target) = ends(v6);
             let sent = advert(version, v6);
-            let bytes = sent.encode(source, target);
-            assert_eq!(parse(&bytes, source, target, 255), Ok(Message::Advert(sent)));
-            assert_eq!(parse(&bytes, source, target, 254), Err(Malformed::Ttl));
+            let bytes = sent.encode(source, target, None);
+            assert_eq!(parse(&bytes, source, target, 255, None), Ok(Message::Advert(sent.clone())));
+            assert_eq!(parse(&bytes, source, target, 254, None), Err(Malformed::Ttl));
+            // Version 3 has no passwords.
+            let (own, other) = (Some(password("s3cret")), Some(password("s3cre7")));
+            let locked = sent.encode(source, target, own);
+            assert_eq!(parse(&locked, source, target, 255, own), Ok(Message::Advert(sent)));
+            for password in [None, other] {
+                let is_taken = parse(&locked, source, target, 255, password).is_ok();
+                assert_eq!(is_taken, version == Version::V3, "{password:?}");
+            }
+            assert_eq!(parse(&bytes, source, target, 255, own).is_ok(), version == Version::V3);
             for at in 0..bytes.len() {
                 let mut altered = bytes.clone();
                 altered[at] ^= 0x10;
-                assert!(parse(&altered, source, target, 255).is_err(), "byte {at}");
-                assert!(parse(&bytes[..at], source, target, 255).is_err(), "cut at {at}");
+                assert!(parse(&altered, source, target, 255, None).is_err(), "byte {at}");
+                assert!(parse(&bytes[..at], source, target, 255, None).is_err(), "cut at {at}");
             }
         }
         let (source, target) = ends(true);
         let sealed = encode_sealed(7, 100, b"body", source, target);
-        assert_eq!(parse(&sealed, source, target, 255), Ok(Message::Sealed(7, b"body".to_vec())));
+        assert_eq!(parse(&sealed, source, target, 255, None), Ok(Message::Sealed(7, b"body".to_vec())));
     }
 
     proptest! {
         #[test]
         fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..100), v6: bool) {
             let (source, target) = ends(v6);
-            let _ = parse(&bytes, source, target, 255);
+            let _ = parse(&bytes, source, target, 255, None);
             let mut fixed = bytes.clone();
             if fixed.len() >= 8 {
                 fixed[6..8].copy_from_slice(&[0, 0]);
                 fill_checksum(&mut fixed, true, source, target);
-                let _ = parse(&fixed, source, target, 255);
+                let _ = parse(&fixed, source, target, 255, Some([7; 8]));
             }
         }
     }

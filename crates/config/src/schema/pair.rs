@@ -131,6 +131,12 @@ static VRRP: Table = Table {
             "Of VRRP: 3 (RFC 9568) or 2 (RFC 3768, IPv4 alone). Sealed beats are the same with both.",
         ),
         key(
+            "password",
+            line(8),
+            "",
+            "Of version 2 with routers of another make: keepalived's `auth_type PASS`. It goes over the wire as it is.",
+        ),
+        key(
             "family",
             ValueKind::Choice(&[word("ipv4"), word("ipv6")]),
             "ipv4",

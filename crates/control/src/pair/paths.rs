@@ -28,6 +28,7 @@ enum PathKind {
         router: usize,
         router_id: u8,
         priority: u8,
+        password: Option<advert::Password>,
     },
     Serial(SerialLine),
     /// Could not be opened; tried again.
@@ -114,9 +115,9 @@ impl Path {
     }
 
     pub fn send_advert(&mut self, advert: &Advert) {
-        if let PathKind::Vrrp { socket, .. } = &self.kind {
+        if let PathKind::Vrrp { socket, password, .. } = &self.kind {
             let source = socket.source;
-            let sent = socket.send(|target| advert.encode(source, target));
+            let sent = socket.send(|target| advert.encode(source, target, *password));
             self.note(sent);
         }
     }
@@ -150,14 +151,14 @@ impl Path {
                     }
                 }
             }
-            PathKind::Vrrp { socket, router, router_id, .. } => {
+            PathKind::Vrrp { socket, router, router_id, password, .. } => {
                 for _ in 0..AT_ONCE {
                     let Some(packet) = socket.receive() else { return };
                     if packet.source == socket.source {
                         continue;
                     }
-                    let message = advert::parse(&packet.payload, packet.source, packet.target, packet.ttl);
-                    match message {
+                    let (source, target) = (packet.source, packet.target);
+                    match advert::parse(&packet.payload, source, target, packet.ttl, *password) {
                         Ok(Message::Sealed(id, body)) if id == *router_id => {
                             into.push(Received::Sealed(body))
                         }
@@ -212,5 +213,6 @@ fn open_vrrp(
     let group = if vrrp.ipv6 { advert::GROUP6.into() } else { advert::GROUP4.into() };
     let socket = VrrpSocket::open((&interface.name, interface.index), source, group, &vrrp.unicast)
         .map_err(|e| format!("VRRP on {}: {e}", vrrp.interface))?;
-    Ok(PathKind::Vrrp { socket, router, router_id: vrrp.router_id, priority: vrrp.priority })
+    let password = vrrp.password.as_ref().map(|text| advert::password(text.expose()));
+    Ok(PathKind::Vrrp { socket, router, router_id: vrrp.router_id, priority: vrrp.priority, password })
 }

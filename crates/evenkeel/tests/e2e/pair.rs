@@ -624,16 +624,26 @@ fn a_real_keepalived_is_a_peer_in_both_directions() {
         return;
     }
     let folder = lab.folder(0).display().to_string();
-    let text = |version: u8, interval: &str| {
+    // The last rounds with a password: the same, and another, with which each is deaf to the other.
+    let text = |version: u8, interval: &str, password: &str| {
+        let version = format!("{version}\n{password}");
         format!(
             "[admin]\nsocket = \"{folder}/admin.sock\"\n[state]\ndirectory = \"{folder}/state\"\n[pair]\nname = \"lb1\"\nfailback = true\n[[pair.vrrp]]\ninterface = \"e0\"\nrouter-id = 51\npriority = 150\nversion = {version}\ninterval = \"{interval}\"\n[[pair.vrrp]]\ninterface = \"e1\"\nrouter-id = 52\npriority = 150\nversion = {version}\ninterval = \"{interval}\"\n{}",
             service("web", "10.77.0.100:80", "http", "", FRONT)
         )
     };
-    for (version, interval, advert) in [(3, "100ms", "0.1"), (2, "1s", "1")] {
+    let rounds = [(3, "100ms", "0.1", ""), (2, "1s", "1", ""), (2, "1s", "1", "s3cret"), (2, "1s", "1", "another")];
+    for (version, interval, advert, password) in rounds {
+        let (own, theirs) = match password {
+            "" => (String::new(), String::new()),
+            own => (
+                format!("password = \"{own}\""),
+                " authentication {\n  auth_type PASS\n  auth_pass s3cret\n }\n".to_owned(),
+            ),
+        };
         let instance = |name: &str, interface: &str, id: u8, address: &str| {
             format!(
-                "vrrp_instance {name} {{\n state BACKUP\n interface {interface}\n virtual_router_id {id}\n priority 100\n advert_int {advert}\n virtual_ipaddress {{ {address} }}\n}}\n"
+                "vrrp_instance {name} {{\n state BACKUP\n interface {interface}\n virtual_router_id {id}\n priority 100\n advert_int {advert}\n{theirs} virtual_ipaddress {{ {address} }}\n}}\n"
             )
         };
         let config = format!(
@@ -642,8 +652,8 @@ fn a_real_keepalived_is_a_peer_in_both_directions() {
             instance("B", "e1", 52, "10.78.0.254/24 dev e1"),
         );
         let file = lab.place.write("keepalived.conf", config).display().to_string();
-        let log = lab.place.file(&format!("keepalived{version}.log"));
-        let pid = lab.place.file(&format!("keepalived{version}.pid")).display().to_string();
+        let log = lab.place.file(&format!("keepalived{version}{password}.log"));
+        let pid = lab.place.file(&format!("keepalived{version}{password}.pid")).display().to_string();
         let peer = lab.hosts.start(
             "lb2",
             "keepalived",
@@ -652,9 +662,18 @@ fn a_real_keepalived_is_a_peer_in_both_directions() {
         );
         eventually("keepalived alone is active", Duration::from_secs(15), || lab.has(1, "10.77.0.100"));
         // The higher priority takes over, and keepalived gives way.
-        let wanted = text(version, interval);
+        let wanted = text(version, interval, &own);
         lab.write(0, &wanted);
         lab.start(0);
+        if password == "another" {
+            eventually("each is deaf to the other", Duration::from_secs(15), || {
+                lab.has(0, "10.77.0.100") && lab.has(1, "10.77.0.100")
+            });
+            let told = || lab.log(0).contains("another password of version 2");
+            eventually("the log says why", Duration::from_secs(15), told);
+            lab.nodes[0].take().unwrap().signal(Signal::TERM);
+            continue;
+        }
         eventually(
             &format!("evenkeel took over from keepalived, version {version}"),
             Duration::from_secs(15),
