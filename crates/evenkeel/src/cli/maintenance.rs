@@ -38,8 +38,10 @@ pub enum MaintenanceVerb {
         message: Option<String>,
     },
     /// List those to come and those that are on
+    #[command(after_help = "Example: evenkeel maintenance list --json")]
     List,
     /// End one now, or drop one that has not begun
+    #[command(after_help = "Example: evenkeel maintenance list, then: evenkeel maintenance end ID")]
     End { id: String },
 }
 

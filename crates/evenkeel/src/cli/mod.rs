@@ -94,6 +94,7 @@ pub enum Verb {
         check: bool,
     },
     /// Print the configuration's JSON Schema, for editors
+    #[command(after_help = "Example: evenkeel schema > evenkeel.schema.json")]
     Schema,
     /// Print an Evenkeel configuration made of another load balancer's
     #[command(
@@ -117,6 +118,7 @@ pub enum Verb {
         words: Vec<String>,
     },
     /// Show what committing a file would do
+    #[command(after_help = "Example: evenkeel plan evenkeel.toml")]
     Plan { file: PathBuf },
     /// Make a file the running configuration, and the one that the next start reads
     #[command(
@@ -136,21 +138,25 @@ pub enum Verb {
         message: Option<String>,
     },
     /// Keep the revision that a commit with --confirm has made
+    #[command(after_help = "Example: evenkeel commit evenkeel.toml --confirm 60s, then within that time: evenkeel confirm")]
     Confirm,
     /// Make an earlier revision the running one: the one before, or the one that is named
     #[command(after_help = "Example: evenkeel rollback 12")]
     Rollback { revision: Option<u64> },
     /// List the revisions that have run: when, by whom, why
+    #[command(after_help = "Example: evenkeel history, then: evenkeel diff 11 12")]
     History,
     /// Show what differs between two revisions, or between one and the running configuration
     #[command(after_help = "Example: evenkeel diff 11 12")]
     Diff { from: u64, to: Option<u64> },
     /// Show virtual services and their real servers
+    #[command(after_help = "Example: evenkeel status web")]
     Status {
         /// Only this virtual service
         service: Option<String>,
     },
     /// Status, refreshed every second, with rates
+    #[command(after_help = "Example: evenkeel top --count 10")]
     Top {
         /// Stop after so many refreshes
         #[arg(long, value_name = "N")]
@@ -187,7 +193,7 @@ pub enum Verb {
     #[command(after_help = "Run it on the load balancer, as root. Example: evenkeel doctor --json")]
     Doctor,
     /// Make this machine a real server of mode dr or tun, check it, undo it
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: evenkeel real-server setup --mode dr --vip 192.0.2.10 --persist")]
     RealServer(real_server::RealServerVerb),
     /// Print access log lines as they come
     #[command(after_help = "Example: evenkeel logs --follow --service web --status 5xx")]
@@ -217,11 +223,13 @@ pub enum Verb {
     #[command(after_help = "Example: evenkeel drain web/web1 --wait --timeout 5m")]
     Drain(StateArguments),
     /// Send a real server nothing and close its connections
+    #[command(after_help = "Example: evenkeel halt web/web1")]
     Halt(StateArguments),
     /// Let a real server take clients again
+    #[command(after_help = "Example: evenkeel online web/web1")]
     Online(StateArguments),
     /// Drain real servers at a time, and have them back by themselves
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: evenkeel maintenance plan web/web1 --at 02:00 --for 2h --message 'new disks'")]
     Maintenance(maintenance::MaintenanceVerb),
     /// Change a real server's weight; survives restart
     #[command(after_help = "Example: evenkeel weight web/web1 50")]
@@ -231,10 +239,10 @@ pub enum Verb {
         weight: u16,
     },
     /// Add real servers, set and remove them, without a change of the file; survives restart
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: evenkeel server add web/web3 --address 10.0.0.3:8080 --expires 5m")]
     Server(server::ServerVerb),
     /// List or clear entries of a persistence table
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: evenkeel persistence list terminal-servers --key user:")]
     Persistence(PersistenceVerb),
     /// Say which real server a request would go to, and why not the others
     #[command(
@@ -256,7 +264,7 @@ pub enum Verb {
         config: Option<PathBuf>,
     },
     /// Two nodes that share floating IPs: join them, see them, switch over
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: evenkeel pair status")]
     Pair(pair::PairVerb),
     /// Be the third machine that two nodes ask when they cannot hear each other
     #[command(
@@ -269,12 +277,13 @@ pub enum Verb {
         folder: PathBuf,
     },
     /// People who may log in to the web UI
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: evenkeel user add ann --role admin")]
     User(people::UserVerb),
     /// Tokens with which scripts use the REST API
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: evenkeel token add ci --role operator --days 90")]
     Token(people::TokenVerb),
     /// Show what people did, or prove that nobody has changed the record
+    #[command(after_help = "Example: evenkeel audit --verify")]
     Audit {
         /// Check every entry's seal; exit 1 where it is broken
         #[arg(long)]
@@ -294,11 +303,13 @@ pub enum Verb {
         replace: Option<Vec<String>>,
     },
     /// Show what happened lately: servers, services, roles, commits
+    #[command(after_help = "Example: evenkeel events --limit 200")]
     Events {
         #[arg(long, default_value_t = 50, value_name = "N")]
         limit: usize,
     },
     /// Send a test message to every receiver of alerts
+    #[command(after_help = "Example: evenkeel test-alerts")]
     TestAlerts,
     /// Write everything that makes this node what it is: configuration, certificates, people, live states
     #[command(
@@ -314,8 +325,10 @@ pub enum Verb {
         part: Option<String>,
     },
     /// Write what a helper needs to see, without secrets
+    #[command(after_help = "Example: evenkeel support-bundle lb1.json")]
     SupportBundle { file: Option<PathBuf> },
     /// Close what is open: addresses, old TLS, tokens without an end, sessions; rotate the pair's key
+    #[command(after_help = "Example: evenkeel lockdown --json")]
     Lockdown,
     /// Start the program, or one part of it, anew; connections are kept
     #[command(
@@ -334,6 +347,7 @@ pub enum Verb {
     #[command(after_help = "Example: evenkeel who-has 192.0.2.10")]
     WhoHas { address: std::net::IpAddr },
     /// Start real servers, traffic and a view of who gets what, on this machine
+    #[command(after_help = "Example: evenkeel demo --duration 30s --port 9080")]
     Demo {
         /// Stop by itself after this long, such as 30s
         #[arg(long, value_parser = duration)]
@@ -343,7 +357,7 @@ pub enum Verb {
         port: u16,
     },
     /// The console of the appliance: see this machine and set it up, by keyboard alone
-    #[command(after_help = "Works on a screen of 80x24 and over a serial line. Run it as root.")]
+    #[command(after_help = "Works on a screen of 80x24 and over a serial line. Run it as root.\nExample: evenkeel console")]
     Console {
         /// Stay when Ctrl-C is pressed: it is all that the screen shows
         #[arg(long)]
@@ -353,6 +367,7 @@ pub enum Verb {
     #[command(after_help = "Example: evenkeel completion bash > /etc/bash_completion.d/evenkeel")]
     Completion { shell: clap_complete::Shell },
     /// Print the manual page, or write one for each verb into a folder
+    #[command(after_help = "Example: evenkeel man | man -l -")]
     Man {
         #[arg(value_name = "FOLDER")]
         folder: Option<PathBuf>,
@@ -411,6 +426,7 @@ pub enum PersistenceVerb {
         server: Option<String>,
     },
     /// Forget all entries of a service, or one
+    #[command(after_help = "Example: evenkeel persistence clear terminal-servers user:ann")]
     Clear { service: String, key: Option<String> },
 }
 
@@ -544,4 +560,26 @@ fn scripts() -> Outcome {
     runtime
         .block_on(async { evenkeel_scripts::serve(tokio::net::UnixListener::from_std(listener)?).await })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The help of every verb, and of every verb of a verb, has an example that is a command of this program.
+    #[test]
+    fn every_verb_has_an_example() {
+        let mut left = vec![("evenkeel".to_owned(), Cli::command())];
+        while let Some((name, command)) = left.pop() {
+            for verb in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
+                let name = format!("{name} {}", verb.get_name());
+                let help = verb.clone().render_help().to_string();
+                let example = help.split_once("Example").is_some_and(|(_, example)| example.contains(&name));
+                assert!(example, "{name}: no example of it\n{help}");
+                left.push((name, verb.clone()));
+            }
+        }
+    }
 }

@@ -31,19 +31,25 @@ pub enum PairVerb {
         part: Part,
     },
     /// Show both nodes' roles, and why; the paths between them; what the peer has
+    #[command(after_help = "Example: evenkeel pair status --json")]
     Status,
     /// Make the other node active (or this one, if it is passive)
+    #[command(after_help = "Example: evenkeel pair switch-over")]
     SwitchOver,
     /// Switch over and back, and measure how long the VIPs were away
-    #[command(after_help = "Run it on the active node.")]
+    #[command(after_help = "Run it on the active node.\nExample: evenkeel pair rehearse")]
     Rehearse,
     /// Make the peer take this node's configuration, where the two differ
+    #[command(after_help = "Example: evenkeel pair push")]
     Push,
     /// Give both nodes a new key, without a gap; a witness needs the new file
+    #[command(after_help = "Example: evenkeel pair rotate-key")]
     RotateKey,
     /// Keep this node passive until `release`; survives a restart
+    #[command(after_help = "Example: evenkeel pair hold, then, when its work is done: evenkeel pair release")]
     Hold,
     /// Let a node that was held be active again
+    #[command(after_help = "Example: evenkeel pair release")]
     Release,
 }
 

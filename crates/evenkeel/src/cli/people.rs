@@ -27,10 +27,13 @@ pub enum UserVerb {
         password_stdin: bool,
     },
     /// List people, their roles, and who is locked out
+    #[command(after_help = "Example: evenkeel user list")]
     List,
     /// Change a person's role
+    #[command(after_help = "Example: evenkeel user role ann operator")]
     Role { name: String, role: api::Role },
     /// Give a person a new password, which also ends a lock-out
+    #[command(after_help = "Example: evenkeel user password ann")]
     Password {
         name: String,
         /// Read the password from standard input instead of asking for it
@@ -38,8 +41,10 @@ pub enum UserVerb {
         password_stdin: bool,
     },
     /// Take a person's second factor away, when the phone is lost
+    #[command(after_help = "Example: evenkeel user no-second-factor ann")]
     NoSecondFactor { name: String },
     /// Remove a person, their sessions and tokens
+    #[command(after_help = "Example: evenkeel user remove ann")]
     Remove { name: String },
 }
 
@@ -59,8 +64,10 @@ pub enum TokenVerb {
         days: u32,
     },
     /// List tokens and when they end
+    #[command(after_help = "Example: evenkeel token list")]
     List,
     /// Revoke a token by its id
+    #[command(after_help = "Example: evenkeel token list, then: evenkeel token revoke ID")]
     Revoke { id: String },
 }
 

@@ -29,11 +29,13 @@ pub enum RealServerVerb {
         persist: bool,
     },
     /// Say whether this machine is a real server for these VIPs, and what is missing
+    #[command(after_help = "Example: evenkeel real-server check --mode dr --vip 192.0.2.10")]
     Check {
         #[command(flatten)]
         arguments: Arguments,
     },
     /// Undo what `setup` did
+    #[command(after_help = "Example: evenkeel real-server undo --mode dr --vip 192.0.2.10")]
     Undo {
         #[command(flatten)]
         arguments: Arguments,

@@ -32,6 +32,7 @@ pub enum ServerVerb {
         server: ServerName,
     },
     /// List what was added or set
+    #[command(after_help = "Example: evenkeel server list --json")]
     List,
 }
 

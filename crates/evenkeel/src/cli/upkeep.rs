@@ -88,8 +88,10 @@ pub fn who_has(common: &Common, address: std::net::IpAddr) -> Outcome {
 #[derive(clap::Subcommand, Debug)]
 pub enum CertificateVerb {
     /// List certificates: names, issuer, where they are used, when they end, the next attempt, the last error
+    #[command(after_help = "Example: evenkeel cert list --json")]
     List,
     /// Order the certificate of a service anew, now
+    #[command(after_help = "Example: evenkeel cert renew web")]
     Renew {
         /// The service
         name: String,
@@ -98,8 +100,10 @@ pub enum CertificateVerb {
         now: bool,
     },
     /// Make one PEM file of a certificate, its chain and its key that come as DER, PKCS#12, PEM or with a passphrase
+    #[command(after_help = "Example: evenkeel cert import www.p12 --passphrase-file secret --out www.pem")]
     Import(super::certificate_file::ImportArguments),
     /// Have the authority take back the certificate of a service, and order a new one
+    #[command(after_help = "Example: evenkeel cert revoke web")]
     Revoke {
         /// The service
         name: String,

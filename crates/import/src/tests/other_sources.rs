@@ -21,11 +21,12 @@ fn keepalived_with_every_checker() {
             "health-check = { type = \"http\", path = \"/up\", status = \"200\", rise = 1, timeout = \"3s\", interval = \"6s\", fast-interval = \"3s\", down-interval = \"6s\", fall = 3 }",
             "# the first",
             "weight = 3",
+            "password = \"1111\"",
             "protocol = \"udp\"",
             "address = \"192.0.2.31:5353\"",
             "to = [\"ops@example.org\"]",
         ],
-        &["192.0.2.10/24 dev eth0", "authentication", "notify_master", "real_server", "fwmark"],
+        &["192.0.2.10/24 dev eth0", "notify_master", "real_server", "fwmark"],
     );
 }
 
