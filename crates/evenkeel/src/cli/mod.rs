@@ -571,7 +571,7 @@ mod tests {
     /// The help of every verb, and of every verb of a verb, has an example that is a command of this program.
     #[test]
     fn every_verb_has_an_example() {
-        let mut left = vec![("evenkeel".to_owned(), Cli::command())];
+        let mut left = vec![("evenkeel".to_owned(), Arguments::command())];
         while let Some((name, command)) = left.pop() {
             for verb in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
                 let name = format!("{name} {}", verb.get_name());
