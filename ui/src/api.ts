@@ -15,6 +15,8 @@ export type Happening = Schemas["Happening"];
 export type Failure = Schemas["Failure"];
 
 export const me = signal<Myself | null>(null);
+/** What somebody who has to log in should know. */
+export const atTheDoor = signal("");
 
 /** Why something was not done, in the server's own words. */
 export class Refusal extends Error {

@@ -1,6 +1,6 @@
 // The door: the first person, logging in, the second factor.
 import { useState } from "preact/hooks";
-import { get, me, post, Refusal, type Myself, type Schemas } from "./api";
+import { atTheDoor, get, me, post, Refusal, type Myself, type Schemas } from "./api";
 import { useAsk, why } from "./parts";
 
 export function Login() {
@@ -20,6 +20,7 @@ export function Login() {
       if (first && text("password") !== text("again")) throw new Error("The two passwords differ");
       const body = { name: text("name"), password: text("password"), code: text("code") || undefined };
       me.value = await post<Myself>(first ? "/api/v1/set-up" : "/api/v1/login", body);
+      atTheDoor.value = "";
     } catch (failure) {
       if (failure instanceof Refusal && failure.failure.title === "second factor") setFactor(true);
       setError(why(failure));
@@ -32,6 +33,7 @@ export function Login() {
       <form onSubmit={submit}>
         <img src="/icon.svg" alt="" width="56" height="56" />
         <h1>Evenkeel</h1>
+        {!first && atTheDoor.value && <p role="status">{atTheDoor.value}</p>}
         {first && <p>Nobody can log in yet. The code for the first person was printed when Evenkeel started; <code>journalctl -u evenkeel</code> shows it.</p>}
         {first && <label>Code of the first start<input name="code" required autocomplete="off" autofocus /></label>}
         <label>Name<input name="name" required autocomplete="username" autofocus={!first} autocapitalize="none" /></label>

@@ -1,6 +1,6 @@
 // Both nodes as this one sees them; switching over and back.
 import { useState } from "preact/hooks";
-import { get, may, post, remove, type Schemas } from "./api";
+import { atTheDoor, get, may, post, remove, type Schemas } from "./api";
 import { head } from "./live";
 import { ago, Dialog, say, tried, useAsk, why } from "./parts";
 
@@ -174,7 +174,8 @@ function Join({ found }: { found: () => void }) {
     try {
       setBusy("joining…");
       await post("/api/v1/pair/join", { code, name: text("name"), peer: text("address"), interface: text("interface") });
-      say("joined: this node has the pair's key and configuration");
+      atTheDoor.value = "This machine has joined the other one and has its people now: log in as one of them.";
+      say("joined: this node has the pair's key, configuration and people");
     } catch (error) {
       setProblem(why(error));
     } finally {
@@ -185,7 +186,7 @@ function Join({ found }: { found: () => void }) {
   return (
     <article>
       <h2>This machine joins another one</h2>
-      <p>It becomes the passive node. Its services give way to those of the other node.</p>
+      <p>It becomes the passive node. Its services and its people give way to those of the other node: log in as one of them afterwards.</p>
       <form onSubmit={join}>
         <label>Name of this machine<input name="name" required defaultValue={nameOf()} pattern="[A-Za-z0-9][A-Za-z0-9._:\-]{0,63}" /></label>
         <label>Code from the other node<input name="code" required autocomplete="off" placeholder="192.0.2.1:9694/5f1c…" /></label>

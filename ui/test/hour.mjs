@@ -94,6 +94,13 @@ await go(two, "Pair");
 await two.getByLabel("Name of this machine").fill("lb2");
 await two.getByLabel("Code from the other node").fill(code);
 await two.getByRole("button", { name: "Join" }).click();
+// The people of the first machine are those of both now.
+await two.getByText("log in as one of them").waitFor();
+await two.getByRole("button", { name: "Log in" }).waitFor();
+await two.getByLabel("Name").fill("ann");
+await two.getByLabel("Password", { exact: true }).fill("correct horse battery");
+await two.getByRole("button", { name: "Log in" }).click();
+await go(two, "Pair");
 await two.getByRole("button", { name: "Hold" }).waitFor();
 await header(two).getByText("passive").waitFor();
 await header(two).getByText("link up").waitFor();

@@ -119,7 +119,7 @@ pub fn run(common: &Common, verb: PairVerb) -> Outcome {
             if common.json {
                 return print_json(&joined);
             }
-            say("joined: this node has the pair's key and configuration")?;
+            say("joined: this node has the pair's key, configuration and people")?;
             show(&after_joining(joined))
         }
     }
