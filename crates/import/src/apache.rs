@@ -6,6 +6,7 @@ mod passes;
 mod redirect;
 mod remote;
 mod rewrite;
+mod session;
 
 use access::Access;
 use passes::{pass, pass_matching, remote_place, single};
@@ -48,6 +49,9 @@ type Balancer = (usize, String, Vec<Words>);
 
 /// By the name of a balancer's pool: the path of each member.
 type Members = std::collections::BTreeMap<String, Vec<String>>;
+
+/// By the name of a balancer's pool: the routes that name the server of a session.
+type Sessions = std::collections::BTreeMap<String, Vec<Table>>;
 
 /// What has been read of a file.
 #[derive(Default)]
@@ -289,12 +293,13 @@ fn finish(mut server: Host, mut hosts: Vec<Host>, mut balancers: Vec<Balancer>, 
     for host in hosts.iter().filter(|h| !passes(h)) {
         draft.left(host.line, "VirtualHost", "nothing of it is passed on: it is left out");
     }
+    let mut sessions = Sessions::default();
     for (line, of, lines) in &balancers {
         let sticky = hosts.iter().flat_map(|h| &h.lines).find_map(|(_, w)| sticky(w, of));
-        pool(*line, of, lines, sticky, &hosts, draft);
+        pool(*line, of, lines, sticky, &hosts, &mut sessions, draft);
     }
     let members: Members = balancers.iter().map(|(_, of, lines)| (name(of), paths_of(lines))).collect();
-    hosts.iter().filter(|h| passes(h)).for_each(|host| service(host, &members, draft));
+    hosts.iter().filter(|h| passes(h)).for_each(|host| service(host, &members, &sessions, draft));
 }
 
 /// The rewriting rules of a host, each with the conditions before it.
@@ -337,6 +342,7 @@ fn pool(
     lines: &[(usize, Vec<String>)],
     from_pass: Option<String>,
     hosts: &[Host],
+    sessions: &mut Sessions,
     draft: &mut Draft,
 ) {
     let mut pool = Pool { name: draft.fresh(&name(of)), ..Pool::default() };
@@ -362,7 +368,12 @@ fn pool(
     }
     timeouts_of(lines, &TIMEOUTS, &mut pool.table, draft);
     if let Some(session) = session {
-        persist(&session, hosts, &mut pool.table);
+        let routes = session::routes(&session, lines, &pool.servers);
+        persist(&session, hosts, routes.is_empty(), &mut pool.table);
+        // What Apache puts into a cookie of its own is the server's name here.
+        if !pool.table.has("persistence") {
+            sessions.insert(pool.name.clone(), routes);
+        }
     }
     if pool.servers.is_empty() {
         return draft.left(line, &format!("balancer://{of}"), "it has no members and is left out");
@@ -479,8 +490,8 @@ fn proxy_set(at: usize, option: &str, pool: &mut Table, session: &mut Option<Str
     }
 }
 
-/// Persistence by the cookie of `stickysession`.
-fn persist(session: &str, hosts: &[Host], pool: &mut Table) {
+/// Persistence by the cookie of `stickysession`. `learns`: no member says what its sessions end with.
+fn persist(session: &str, hosts: &[Host], learns: bool, pool: &mut Table) {
     let cookie = session.split('|').next().unwrap_or("").to_owned();
     // Apache sets the cookie itself where a Header directive says so; else the application does.
     let sets = hosts.iter().flat_map(|h| &h.lines).any(|(_, w)| {
@@ -494,11 +505,12 @@ fn persist(session: &str, hosts: &[Host], pool: &mut Table) {
             named("cookie").with_text("method", "insert"),
             "clients choose anew once: the value is the server's name",
         ),
-        false => pool.set("persistence", named("app-cookie")),
+        false if learns => pool.set("persistence", named("app-cookie")),
+        false => {}
     }
 }
 
-fn service(host: &Host, members: &Members, draft: &mut Draft) {
+fn service(host: &Host, members: &Members, sessions: &Sessions, draft: &mut Draft) {
     let vips: Vec<String> = host
         .places
         .iter()
@@ -541,6 +553,7 @@ fn service(host: &Host, members: &Members, draft: &mut Draft) {
     let root = host.server_root.clone();
     access::routes(&access, root, &mut service.routes, service.pool.as_ref(), draft);
     service.routes.splice(0..0, told.heads);
+    session::place(sessions, &mut service);
     if !answer_the_rest(&mut service) {
         return draft.left(host.line, "VirtualHost", "nothing of it is passed on: it is left out");
     }
@@ -558,6 +571,8 @@ struct Directives {
     has_tls: bool,
     min_tls: Option<&'static str>,
     keeps_host: bool,
+    /// The `ProxyPass` of all paths, with its line.
+    all_passed: Option<(usize, String)>,
     /// Routes that change headers.
     heads: Vec<Table>,
     /// Those of `Redirect`, with their lines.
@@ -618,7 +633,16 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
     for (at, words) in &host.lines {
         match words[0].to_lowercase().as_str() {
             _ if told.takes(words) || told.remote.takes(*at, words, draft) => {}
-            "proxypass" => pass(*at, words, members, service, draft),
+            // Apache takes the first that fits.
+            "proxypass" | "proxypassmatch" if told.all_passed.is_some() => {
+                let (line, first) = told.all_passed.as_ref().expect("it is some");
+                let why = format!("never reached: `{first}` in line {line} takes all requests before it, in Apache too");
+                draft.remark(*at, &words.join(" "), why);
+            }
+            "proxypass" => {
+                pass(*at, words, members, service, draft);
+                told.all_passed = service.pool.is_some().then(|| (draft.place(*at).1, words.join(" ")));
+            }
             "proxypassmatch" => pass_matching(*at, words, service, draft),
             "sslengine" | "rewriteengine" | "rewritecond" | "rewriterule" => {}
             "sslcertificatefile" => told.certificate = words.get(1).cloned(),

@@ -169,3 +169,15 @@ pub fn unquoted(value: &str) -> String {
         None => serde_json::from_str(value).unwrap_or_else(|_| value.to_owned()),
     }
 }
+
+/// The text as a regular expression that matches it alone.
+pub fn regex_literal(text: &str) -> String {
+    let mut literal = String::new();
+    for sign in text.chars() {
+        if !sign.is_ascii_alphanumeric() && sign.is_ascii() && !"/-_ ".contains(sign) {
+            literal.push('\\');
+        }
+        literal.push(sign);
+    }
+    literal
+}

@@ -4,7 +4,7 @@ use super::General;
 use super::syntax::{is_on, keyword};
 use crate::draft::{Draft, based};
 use crate::tree::Node;
-use crate::words::{is_token, quoted};
+use crate::words::{is_token, quoted, regex_literal};
 
 /// A line that cannot be asked, and why.
 pub struct Unasked<'a> {
@@ -192,18 +192,6 @@ fn is_host(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c))
 }
 
-/// The text as a regular expression that matches it alone.
-fn regex_literal(text: &str) -> String {
-    let mut literal = String::new();
-    for sign in text.chars() {
-        if !sign.is_ascii_alphanumeric() && sign.is_ascii() && !"/-_ ".contains(sign) {
-            literal.push('\\');
-        }
-        literal.push(sign);
-    }
-    literal
-}
-
 /// `QueryParam "NAME" [OPTIONS] "PATTERN"`.
 fn parameter(words: &[String], folds: bool) -> Result<String, String> {
     let name = words.get(1).filter(|name| is_token(name)).ok_or("it names no parameter")?;
@@ -230,12 +218,16 @@ fn header(words: &[String]) -> Result<String, String> {
         return named(name, &Pattern { text: value.trim_start(), ..whole });
     }
     // What may stand between the colon and the value.
+    let written = value;
     let mut value = value.trim_start();
-    for blank in ["[ \t]*", "[ \\t]*", "\\s*", "\\s+", "[[:space:]]*", "[[:blank:]]*", "[ ]*", "*", "+"] {
+    for blank in ["[ \t]*", "[ \\t]*", "\\s*", "\\s+", "[[:space:]]*", "[[:blank:]]*", "[ ]*"] {
         value = value.strip_prefix(blank).map_or(value, str::trim_start);
     }
-    if value.is_empty() || value == ".*" {
+    if ["", ".*", "*", "+", "*.*", "+.*"].contains(&value) {
         return Ok(format!("header({})", quoted(name)));
+    }
+    if value == written && takes_blank(value) {
+        return whole_line(name, whole.text);
     }
     evenkeel_rules::regex(value, false).map_err(|why| why.to_string())?;
     if name.eq_ignore_ascii_case("host") && is_whole_host(value) {
@@ -249,6 +241,27 @@ fn header(words: &[String]) -> Result<String, String> {
         false => format!("^{value}"),
     };
     named(name, &Pattern { text: &anchored, comparison: Comparison::Regex, folds: true })
+}
+
+/// Whether a pattern that stands right behind the colon meets the blank that every client sends there in another way
+/// than the value: `.*` with a plain text behind it takes it with the rest, and means the same of the value alone.
+fn takes_blank(value: &str) -> bool {
+    let Some(rest) = value.strip_prefix(".*") else { return true };
+    let rest = rest.strip_prefix("\\").map_or(rest, |escaped| if escaped.starts_with('.') { &escaped[1..] } else { rest });
+    rest.starts_with(|sign: char| !sign.is_ascii_alphanumeric() && sign != '-')
+}
+
+/// The pattern is asked of the line as clients send it, as Pound does it: `.` behind the colon takes the blank.
+fn whole_line(name: &str, pattern: &str) -> Result<String, String> {
+    evenkeel_rules::regex(pattern, false).map_err(|why| why.to_string())?;
+    let pattern = quoted(&format!("(?i){pattern}"));
+    Ok(match name.eq_ignore_ascii_case("host") {
+        true => format!("text(\"Host: {{host}}\") =~ {pattern}"),
+        false => format!(
+            "header({}) && text(\"{name}: {{header:{name}}}\") =~ {pattern}",
+            quoted(name)
+        ),
+    })
 }
 
 /// Whether a pattern is the name of a host, whose dots people write with or without a backslash, and not the

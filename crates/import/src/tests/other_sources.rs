@@ -124,7 +124,9 @@ fn apaches_balancer() {
             "name = \"mycluster\"",
             "weight = 200",
             "backup = true  # a hot standby",
-            "persistence = { type = \"app-cookie\", name = \"JSESSIONID\" }",
+            // Sessions end with the route of their member.
+            r#"text("{cookie:JSESSIONID}") =~ "^[^.]*\\.web1$" || text("{uri}") =~ "jsessionid=[^.?&;]*\\.web1([?&;]|$)"'"#,
+            "server = \"web2\"",
             "pool = \"mycluster\"",
             "scheduler = \"round-robin\"",
         ],
