@@ -302,22 +302,10 @@ fn finish(mut server: Host, mut hosts: Vec<Host>, mut balancers: Vec<Balancer>, 
     hosts.iter().filter(|h| passes(h)).for_each(|host| service(host, &members, &sessions, draft));
 }
 
-/// The rewriting rules of a host, each with the conditions before it.
-fn rules_of(lines: &[Words]) -> impl Iterator<Item = (&[Words], &Words)> {
-    let mut from = 0;
-    lines.iter().enumerate().filter_map(move |(at, line)| {
-        let is = |word: &str| line.1[0].eq_ignore_ascii_case(word);
-        let conditions = &lines[from..at];
-        if !is("RewriteCond") {
-            from = at + 1;
-        }
-        is("RewriteRule").then_some((conditions, line))
-    })
-}
-
 /// Whether a rule sends clients on.
 fn rewrites(host: &Host) -> bool {
-    rules_of(&host.lines).any(|(conditions, (_, rule))| rewrite::is_known(conditions, rule))
+    rewrite::rules_of(&host.lines)
+        .any(|(conditions, (_, rule))| rewrite::is_known(conditions, rule, host.site()))
 }
 
 /// The paths that members of a balancer are named with.
@@ -369,7 +357,7 @@ fn pool(
     timeouts_of(lines, &TIMEOUTS, &mut pool.table, draft);
     if let Some(session) = session {
         let routes = session::routes(&session, lines, &pool.servers);
-        persist(&session, hosts, routes.is_empty(), &mut pool.table);
+        session::persist(&session, hosts, routes.is_empty(), &mut pool.table);
         // What Apache puts into a cookie of its own is the server's name here.
         if !pool.table.has("persistence") {
             sessions.insert(pool.name.clone(), routes);
@@ -490,26 +478,6 @@ fn proxy_set(at: usize, option: &str, pool: &mut Table, session: &mut Option<Str
     }
 }
 
-/// Persistence by the cookie of `stickysession`. `learns`: no member says what its sessions end with.
-fn persist(session: &str, hosts: &[Host], learns: bool, pool: &mut Table) {
-    let cookie = session.split('|').next().unwrap_or("").to_owned();
-    // Apache sets the cookie itself where a Header directive says so; else the application does.
-    let sets = hosts.iter().flat_map(|h| &h.lines).any(|(_, w)| {
-        w[0].eq_ignore_ascii_case("Header")
-            && w.iter().any(|v| v.starts_with(&format!("{cookie}=")) && v.contains("BALANCER_WORKER_ROUTE"))
-    });
-    let named = |kind: &str| Table::default().with_text("type", kind).with_text("name", &cookie);
-    match sets {
-        true => pool.set_with(
-            "persistence",
-            named("cookie").with_text("method", "insert"),
-            "clients choose anew once: the value is the server's name",
-        ),
-        false if learns => pool.set("persistence", named("app-cookie")),
-        false => {}
-    }
-}
-
 fn service(host: &Host, members: &Members, sessions: &Sessions, draft: &mut Draft) {
     let vips: Vec<String> = host
         .places
@@ -622,13 +590,10 @@ impl Directives {
 
 fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut Draft) -> Directives {
     let mut told = Directives::default();
-    let has_tls = host.lines.iter().any(|(_, w)| {
-        w[0].eq_ignore_ascii_case("SSLEngine") && w.get(1).is_some_and(|v| v.eq_ignore_ascii_case("on"))
-    });
-    for (conditions, (at, rule)) in rules_of(&host.lines) {
-        service.routes.extend(rewrite::route(conditions, *at, rule, has_tls, draft));
+    for (conditions, (at, rule)) in rewrite::rules_of(&host.lines) {
+        service.routes.extend(rewrite::route(conditions, *at, rule, host.site(), draft));
     }
-    told.has_tls = has_tls;
+    told.has_tls = host.site().has_tls;
     lines::limits(&host.lines, service, draft);
     for (at, words) in &host.lines {
         match words[0].to_lowercase().as_str() {
@@ -636,7 +601,9 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
             // Apache takes the first that fits.
             "proxypass" | "proxypassmatch" if told.all_passed.is_some() => {
                 let (line, first) = told.all_passed.as_ref().expect("it is some");
-                let why = format!("never reached: `{first}` in line {line} takes all requests before it, in Apache too");
+                let why = format!(
+                    "never reached: `{first}` in line {line} takes all requests before it, in Apache too"
+                );
                 draft.remark(*at, &words.join(" "), why);
             }
             "proxypass" => {
@@ -681,6 +648,16 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
             "sslcertificatekeyfile" => {
                 let why = "the key is looked for in FILE.key beside the certificate, or in the same file";
                 draft.left(*at, &words[0], why);
+            }
+            // Apache looks at no certificate of a server unless it is told to, and so it is here.
+            "sslproxyverify"
+            | "sslproxycheckpeername"
+            | "sslproxycheckpeercn"
+            | "sslproxycheckpeerexpire"
+                if words.get(1).is_some_and(|v| ["none", "off"].contains(&v.to_lowercase().as_str())) => {}
+            "sslproxyverify" => {
+                let why = "no certificate of a server is looked at: write server-tls = { ca = \"FILE\" } of its pool";
+                draft.left(*at, &words.join(" "), why);
             }
             "traceenable" if words.get(1).is_some_and(|w| w.eq_ignore_ascii_case("on")) => {}
             "traceenable" => {

@@ -98,7 +98,7 @@ fn globals(node: &Node, draft: &mut Draft) {
             | "router_id"
             | "vrrp_version" => {}
             "script_user" | "enable_script_security" => {
-                draft.note(child.line, word, "scripts run as the user that the program runs as");
+                draft.note(child.line, word, "scripts run as nobody, a user that owns nothing: what they read, write and call has to be open to it");
             }
             _ if ["vrrp_garp", "vrrp_gna", "garp_"].iter().any(|start| word.starts_with(start)) => {
                 draft.note(child.line, word, "addresses are announced for a minute after they have moved");
@@ -167,15 +167,28 @@ fn active_on_both(all: &[Node], draft: &mut Draft) {
 }
 
 /// 255 is for a router whose own address it is (RFC 9568, section 5.2.4), which gives it to nobody.
-fn priority(node: &Node, router: &mut Table, draft: &mut Draft) {
-    match node.value("priority").unwrap_or("100") {
-        "255" => {
-            let line = node.child("priority").map_or(node.line, |child| child.line);
-            draft.note(line, "priority", "255 is for addresses that do not move: 254");
-            router.number("priority", "254");
-        }
-        other => router.number("priority", other),
+fn priority(node: &Node, all: &[Node], router: &mut Table, draft: &mut Draft) -> u16 {
+    let child = node.child("priority");
+    let line = child.map_or(node.line, |child| child.line);
+    let written = child.and_then(|child| child.words.get(1)).map_or("100", String::as_str);
+    // keepalived itself takes 100 then.
+    let said = written.parse::<u8>().ok().filter(|priority| *priority > 0);
+    if said.is_none() {
+        draft.left(
+            line,
+            "priority",
+            format!("{written} is no priority: it is 100, as keepalived has it then"),
+        );
     }
+    let (said, raised) = (u16::from(said.unwrap_or(100)), raised_by(node, all));
+    let whole = u16::try_from(i32::from(said) + raised).unwrap_or(254).min(254);
+    if said == 255 {
+        draft.note(line, "priority", "255 is for addresses that do not move: 254");
+    }
+    let comment =
+        if raised > 0 { format!("{said}, and {raised} while its scripts succeed") } else { String::new() };
+    router.set_with("priority", whole, &comment);
+    whole
 }
 
 /// Version 2 has whole seconds: others are rounded, as keepalived does it.
@@ -246,7 +259,7 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
     router.comments.push(node.words.get(1).cloned().unwrap_or_default());
     router.text("interface", &get("interface").unwrap_or_else(|| "eth0".into()));
     router.number("router-id", node.value("virtual_router_id").unwrap_or("51"));
-    priority(node, &mut router, draft);
+    let priority = priority(node, all, &mut router, draft);
     let old = is_old(node, version);
     interval(node, old, &mut router, draft);
     if old {
@@ -268,7 +281,7 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
     }
     draft.routers.push(router);
     for script in node.children.iter().filter(|c| c.is("track_script")) {
-        track(script, all, draft);
+        track(script, priority, all, draft);
     }
     floating_addresses(node, draft);
     if synced && draft.routers.len() == 2 {
@@ -287,7 +300,12 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
                 let script = child.words[1].clone();
                 match draft.known("pair", "notify") {
                     Some(known) if known != script => draft.left(child.line, keyword, "a pair has one `notify`"),
-                    _ => draft.global("pair").text("notify", &script),
+                    _ => {
+                        draft.global("pair").text("notify", &script);
+                        let why = "it is called as INSTANCE lb1 STATE 100, by the `name` and `priority` of [pair] and not \
+                                   those of the instance, as nobody, and not when the node starts as backup";
+                        draft.left(child.line, keyword, why);
+                    }
                 }
             }
             "lvs_sync_daemon_interface" | "lvs_sync_daemon_inteface" => {
@@ -306,12 +324,22 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
     }
 }
 
+const PLACED: &str = "the address is placed where the machine has its network";
+
 fn floating_addresses(node: &Node, draft: &mut Draft) {
     let addresses = ["virtual_ipaddress", "virtual_ipaddress_excluded"];
+    let usual = node.value("interface").unwrap_or("eth0");
     for more in addresses.iter().filter_map(|key| node.child(key)).flat_map(|n| &n.children) {
-        if more.words.len() > 1 {
-            let why = "the address is placed where the machine has its network";
-            draft.note(more.line, &more.words.join(" "), why);
+        let device = more.words.iter().skip_while(|word| *word != "dev").nth(1).map_or(usual, String::as_str);
+        let words = more.words.join(" ");
+        if device != usual {
+            let why = format!(
+                "keepalived puts it on {device}; here it goes where the machine has its network, else to the interface \
+                 of the default route, or nowhere: give {device} an address of its own of that network"
+            );
+            draft.left(more.line, &words, why);
+        } else if more.words.len() > 1 {
+            draft.note(more.line, &words, PLACED);
         }
     }
     let floating: Vec<String> = addresses
@@ -332,6 +360,8 @@ fn floating_addresses(node: &Node, draft: &mut Draft) {
     for address in floating {
         draft.global("network").push("floating-ips", Value::text(address));
     }
+    let why = "each is put where the machine has its network, whatever `interface` says";
+    draft.global("network").comment("floating-ips", why);
 }
 
 /// Programs that Evenkeel takes the place of.
@@ -364,8 +394,45 @@ fn track_process(node: &Node, all: &[Node], draft: &mut Draft) {
     }
 }
 
+/// What a script adds to the priority: below nothing while it fails, above it while it does not.
+fn weight_of(script: &Node) -> i32 {
+    script.value("weight").and_then(|weight| weight.parse().ok()).unwrap_or(0)
+}
+
+/// What the scripts of an instance add to its priority while all of them succeed.
+fn raised_by(node: &Node, all: &[Node]) -> i32 {
+    let asked = node.children.iter().filter(|child| child.is("track_script"));
+    let inside = |child: &Node| {
+        let lines = child.children.iter().map(|line| line.words.clone());
+        std::iter::once(child.words[1..].to_vec()).chain(lines).collect::<Vec<_>>()
+    };
+    let weight = |words: Vec<String>| {
+        let own = words.iter().skip_while(|word| *word != "weight").nth(1).and_then(|word| word.parse().ok());
+        let script = all.iter().find(|n| n.is("vrrp_script") && n.words.get(1) == words.first());
+        script.map_or(0, |script| own.unwrap_or_else(|| weight_of(script)).max(0))
+    };
+    asked.flat_map(inside).map(weight).sum()
+}
+
+/// What a command of `track` takes off the priority while it fails.
+const COST_OF_TRACK: u16 = 20;
+
+/// What a failing script does here, beside what it did there.
+fn while_it_fails(priority: u16, weight: i32) -> String {
+    let lowered = priority.saturating_sub(COST_OF_TRACK).max(1);
+    let there = match weight {
+        0 => "keepalived gives the addresses away".to_owned(),
+        weight => format!("keepalived takes {} off", weight.unsigned_abs()),
+    };
+    format!(
+        "while it fails, the priority is {COST_OF_TRACK} less ({lowered} in place of {priority}; {there}): with VRRP alone \
+         the other router takes over only where its own priority is above {lowered}. With `peer` the other node is \
+         active, if its own passes"
+    )
+}
+
 /// The script that says whether this node is fit to be active.
-fn track(node: &Node, all: &[Node], draft: &mut Draft) {
+fn track(node: &Node, node_priority: u16, all: &[Node], draft: &mut Draft) {
     let inside = node.children.iter().filter_map(|c| c.words.first());
     for name in node.words[1..].iter().take(1).chain(inside) {
         let script = all.iter().find(|n| n.is("vrrp_script") && n.words.get(1) == Some(name));
@@ -375,7 +442,7 @@ fn track(node: &Node, all: &[Node], draft: &mut Draft) {
         };
         let command = script.value("script").unwrap_or("");
         let words: Vec<&str> = command.split_whitespace().collect();
-        let raises = script.value("weight").is_some_and(|w| w.parse::<i32>().is_ok_and(|w| w > 0));
+        let weight = weight_of(script);
         if let Some(process) = own_process(&words) {
             let why = format!(
                 "Evenkeel stands in the place of {process} and is watched by its guard: no script is needed"
@@ -383,27 +450,30 @@ fn track(node: &Node, all: &[Node], draft: &mut Draft) {
             draft.note(script.line, "vrrp_script", why);
             continue;
         }
-        let track = Value::texts(words);
-        let pair = draft.global("pair");
-        let other = pair.get("track").is_some_and(|known| *known != track);
-        if !command.starts_with('/') || command.contains(['|', '&', ';', '$', '`', '<', '>']) {
+        if !command.starts_with('/') || command.contains(['|', '&', ';', '$', '`', '<', '>', '\'']) {
             let why = format!(
-                "{command}: write it as a program with its arguments: track = [\"/bin/sh\", \"-c\", …]"
+                "{command}: write it as a program with its arguments, or put it into a file of its own: track = [\"/etc/evenkeel/fit.sh\"]"
             );
             draft.left(script.line, "vrrp_script", why);
-        } else if other {
-            draft.left(script.line, "vrrp_script", "a pair has one `track`: make one script of them");
         } else {
-            pair.set_with("track", track, "run every two seconds");
-            let what = if raises { "while it fails" } else { "while it fails, whatever its weight," };
-            let why = format!("{what} the other node is active, if its own passes");
-            draft.note(script.line, "vrrp_script", why);
+            let pair = draft.global("pair");
+            let track = Value::text(words.join(" "));
+            if pair.get("track").is_none_or(|known| !known.items().contains(&track)) {
+                pair.push("track", track);
+            }
+            pair.comment("track", "run every two seconds");
+            let why = while_it_fails(node_priority, weight);
+            draft.left(script.line, "vrrp_script", why);
         }
         for child in &script.children {
             match child.words[0].as_str() {
                 "script" | "weight" => {}
                 word @ ("interval" | "timeout" | "rise" | "fall" | "init_fail" | "user") => {
-                    draft.note(child.line, word, "it is run every two seconds, as a user that owns nothing");
+                    draft.note(
+                        child.line,
+                        word,
+                        "it is run every two seconds, as a user that owns nothing; three failures count",
+                    );
                 }
                 word => draft.left(child.line, word, "not carried over"),
             }
@@ -421,8 +491,20 @@ fn add_sorry(host: &str, sorry: &Node, mode: &str, pool: &mut Pool) {
     pool.servers.push(server);
 }
 
+/// keepalived takes UDP where nothing is said, unless a check of a server tells it otherwise; files that say nothing
+/// were written for TCP.
+fn protocol(node: &Node, draft: &mut Draft) -> String {
+    let said = node.value("protocol");
+    if said.is_none() {
+        let why =
+            "none is written: it is TCP here, and UDP in newer versions of keepalived (protocol UDP says so)";
+        draft.note(node.line, "protocol", why);
+    }
+    said.unwrap_or("TCP").to_lowercase()
+}
+
 fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
-    let protocol = node.value("protocol").unwrap_or("TCP").to_lowercase();
+    let protocol = protocol(node, draft);
     let Some(vips) = addresses_of(node, all, draft) else { return };
     if vips.is_empty() {
         return draft.left(node.line, "virtual_server", "it has no address and is left out");
@@ -549,6 +631,7 @@ fn addresses_of(node: &Node, all: &[Node], draft: &mut Draft) -> Option<Vec<Stri
 fn real_servers(node: &Node, mode: &str, pool: &mut Pool, draft: &mut Draft) {
     let mut checks: Vec<(usize, Table)> = Vec::new();
     let mut asked: Option<(Table, usize)> = None;
+    let scripts = checks::each_its_own(node, draft);
     for real in node.children.iter().filter(|c| c.is("real_server")) {
         let Some(host) = real.words.get(1).and_then(|h| address(h)) else { continue };
         let server = real_server(real, &host, mode);
@@ -558,13 +641,24 @@ fn real_servers(node: &Node, mode: &str, pool: &mut Pool, draft: &mut Draft) {
         let at = pool.servers.iter().filter(|s| !s.has("backup")).count();
         pool.servers.insert(at, server);
         if let Some(mut whole) = checks::check(real, node, draft) {
+            if let Some(script) = &scripts {
+                whole.remove("keepalived");
+                whole.adopt(script);
+            }
             let mut own = Table::default();
             (own.lines, whole.lines) =
                 whole.lines.into_iter().partition(|line| checks::OWN.contains(&line.key.as_str()));
             match &asked {
                 Some((known, line)) if *known != whole => {
                     let why = format!("all servers of a service are asked alike: as in line {line}");
-                    draft.left(real.line, "real_server", why);
+                    match [known, &whole].iter().any(|check| check.text_of("type") == Some("script")) {
+                        true => draft.grave(
+                            real.line,
+                            "real_server",
+                            format!("{why}, which says nothing of this one"),
+                        ),
+                        false => draft.left(real.line, "real_server", why),
+                    }
                     own = checks[0].1.clone();
                 }
                 Some(_) => {}

@@ -160,7 +160,7 @@ fn each_server_keeps_what_its_check_has_of_its_own() {
         &[],
     );
     assert_eq!(got.matches("health-check").count(), 4, "{got}");
-    let text = "virtual_server 10.0.0.9 80 {\n  lb_kind DR\n  delay_loop 6\n  real_server 10.0.0.1 80 {\n    TCP_CHECK {\n      connect_port 81\n    }\n  }\n  real_server 10.0.0.2 80 {\n    TCP_CHECK {\n      connect_port 82\n    }\n  }\n}\n";
+    let text = "virtual_server 10.0.0.9 80 {\n protocol TCP\n  lb_kind DR\n  delay_loop 6\n  real_server 10.0.0.1 80 {\n    TCP_CHECK {\n      connect_port 81\n    }\n  }\n  real_server 10.0.0.2 80 {\n    TCP_CHECK {\n      connect_port 82\n    }\n  }\n}\n";
     check(
         &[(SourceKind::Keepalived, text)],
         &[

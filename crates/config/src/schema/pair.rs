@@ -85,7 +85,7 @@ pub static PAIR: Table = Table {
             "track",
             ValueKind::List(&line(1024)),
             "[]",
-            "A command and its arguments, run every two seconds; while it fails this node would rather not be active.",
+            "Commands, each a text with its arguments behind blanks, run every two seconds; while one fails this node would rather not be active.",
         ),
         key(
             "notify",

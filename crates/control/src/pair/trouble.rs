@@ -87,7 +87,8 @@ impl Troubles {
     pub fn update(&mut self, settings: &PairSettings, serving: bool) -> Option<u16> {
         while let Ok(report) = self.reports.try_recv() {
             let count = self.failing.entry(report.id).or_default();
-            *count = if report.passed { 0 } else { *count + 1 };
+            // Any status of a command but 0 is a failure: none is a weight here.
+            *count = if report.passed && report.agent.is_none() { 0 } else { *count + 1 };
         }
         self.no_servers = if serving { 0 } else { self.no_servers + 1 };
         if Instant::now() >= self.links_at {

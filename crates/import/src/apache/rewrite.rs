@@ -1,6 +1,6 @@
 //! `RewriteCond` and `RewriteRule`: the shapes that most files have of them, to HTTPS and for WebSockets.
 
-use super::{Words, single};
+use super::{Host, Words, single};
 use crate::draft::{Draft, Table};
 use crate::words::quoted;
 
@@ -17,10 +17,50 @@ struct Conditions {
     is_plain: bool,
 }
 
+/// The host that a rule stands in.
+#[derive(Clone, Copy)]
+pub struct Site<'a> {
+    pub has_tls: bool,
+    pub names: &'a [String],
+}
+
+impl Site<'_> {
+    /// Whether a place is this host itself, where Apache takes a rule's target for a path of its own.
+    fn is_at(&self, scheme: &str, place: &str) -> bool {
+        let own = ["%{SERVER_NAME}", "%{HTTP_HOST}"];
+        let name = place.split(':').next().unwrap_or("");
+        scheme == if self.has_tls { "https" } else { "http" }
+            && (own.iter().any(|own| place.starts_with(own))
+                || self.names.iter().any(|known| known.eq_ignore_ascii_case(name)))
+    }
+}
+
+impl Host {
+    pub(super) fn site(&self) -> Site<'_> {
+        let has_tls = self.lines.iter().any(|(_, w)| {
+            w[0].eq_ignore_ascii_case("SSLEngine") && w.get(1).is_some_and(|v| v.eq_ignore_ascii_case("on"))
+        });
+        Site { has_tls, names: &self.names }
+    }
+}
+
+/// The rewriting rules of a host, each with the conditions before it.
+pub(super) fn rules_of(lines: &[Words]) -> impl Iterator<Item = (&[Words], &Words)> {
+    let mut from = 0;
+    lines.iter().enumerate().filter_map(move |(at, line)| {
+        let is = |word: &str| line.1[0].eq_ignore_ascii_case(word);
+        let conditions = &lines[from..at];
+        if !is("RewriteCond") {
+            from = at + 1;
+        }
+        is("RewriteRule").then_some((conditions, line))
+    })
+}
+
 /// Whether a rule is one of those that are carried over.
-pub fn is_known(conditions: &[Words], rule: &[String]) -> bool {
+pub fn is_known(conditions: &[Words], rule: &[String], site: Site<'_>) -> bool {
     conditions.is_empty() && proxied(rule).is_some()
-        || asked(conditions).is_some_and(|asked| kind(&asked, rule).is_some())
+        || asked(conditions).is_some_and(|asked| kind(&asked, rule, site).is_some())
 }
 
 enum Shape<'a> {
@@ -33,7 +73,7 @@ pub fn route(
     conditions: &[Words],
     line: usize,
     rule: &[String],
-    has_tls: bool,
+    site: Site<'_>,
     draft: &mut Draft,
 ) -> Option<Table> {
     if let Some(status) = refuses(rule) {
@@ -48,7 +88,8 @@ pub fn route(
         return Some(route);
     }
     let asked = asked(conditions);
-    let Some((asked, kind)) = asked.and_then(|asked| kind(&asked, rule).map(|kind| (asked, kind))) else {
+    let Some((asked, kind)) = asked.and_then(|asked| kind(&asked, rule, site).map(|kind| (asked, kind)))
+    else {
         for (at, words) in conditions {
             draft.left(*at, &words.join(" "), "not carried over");
         }
@@ -59,7 +100,7 @@ pub fn route(
         );
         return None;
     };
-    if asked.is_plain && has_tls {
+    if asked.is_plain && site.has_tls {
         draft.note(line, &rule.join(" "), "all clients of this host speak TLS");
         return None;
     }
@@ -224,7 +265,7 @@ fn asked(conditions: &[Words]) -> Option<Conditions> {
     Some(asked)
 }
 
-fn kind<'a>(asked: &Conditions, rule: &'a [String]) -> Option<Shape<'a>> {
+fn kind<'a>(asked: &Conditions, rule: &'a [String], site: Site<'_>) -> Option<Shape<'a>> {
     let (pattern, to) = (rule.get(1)?, rule.get(2)?);
     if !ANY.contains(&pattern.as_str()) {
         return None;
@@ -247,6 +288,11 @@ fn kind<'a>(asked: &Conditions, rule: &'a [String]) -> Option<Shape<'a>> {
     let code = flags.iter().find_map(|flag| {
         let (name, code) = flag.split_once('=').unwrap_or((flag, "302"));
         ["r", "redirect"].contains(&name.to_ascii_lowercase().as_str()).then_some(code)
+    });
+    // A whole address of another host or scheme is a redirect without the flag, too.
+    let code = code.or_else(|| {
+        let whole = rest.split(['/', '$']).next().unwrap_or(rest);
+        (!whole.is_empty() && !site.is_at(scheme, whole)).then_some("302")
     })?;
     let status = match code.to_ascii_lowercase().as_str() {
         "permanent" => "301".to_owned(),

@@ -1,7 +1,7 @@
 //! `stickysession` with `route=` of members: a session's id ends with a dot and the route of its server, as Tomcat's
 //! `jvmRoute` has it, in a cookie or in the path.
 
-use super::{Sessions, Words};
+use super::{Host, Sessions, Words};
 use crate::draft::{Service, Table};
 use crate::words::{name, quoted, regex_literal};
 
@@ -19,9 +19,8 @@ pub(super) fn routes(session: &str, members: &[Words], servers: &[Table]) -> Vec
         let in_path = quoted(&format!("{}=[^.?&;]*\\.{end}([?&;]|$)", regex_literal(parameter)));
         let mut table = Table::default();
         table.text("name", &format!("session-of-{server}"));
-        table.when(&format!(
-            "text(\"{{cookie:{cookie}}}\") =~ {in_cookie} || text(\"{{uri}}\") =~ {in_path}"
-        ));
+        table
+            .when(&format!("text(\"{{cookie:{cookie}}}\") =~ {in_cookie} || text(\"{{uri}}\") =~ {in_path}"));
         table.text("server", &server);
         table
     };
@@ -31,9 +30,33 @@ pub(super) fn routes(session: &str, members: &[Words], servers: &[Table]) -> Vec
 /// Puts the routes of the balancers that a service passes on to before its own.
 pub(super) fn place(sessions: &Sessions, service: &mut Service) {
     let uses = |pool: &str| {
-        service.pool.as_deref() == Some(pool) || service.routes.iter().any(|r| r.text_of("pool") == Some(pool))
+        service.pool.as_deref() == Some(pool)
+            || service.routes.iter().any(|r| r.text_of("pool") == Some(pool))
     };
-    let own: Vec<Table> =
-        sessions.iter().filter(|(pool, _)| uses(pool)).flat_map(|(_, routes)| routes.iter().cloned()).collect();
+    let own: Vec<Table> = sessions
+        .iter()
+        .filter(|(pool, _)| uses(pool))
+        .flat_map(|(_, routes)| routes.iter().cloned())
+        .collect();
     service.routes.splice(0..0, own);
+}
+
+/// Persistence by the cookie of `stickysession`. `learns`: no member says what its sessions end with.
+pub(super) fn persist(session: &str, hosts: &[Host], learns: bool, pool: &mut Table) {
+    let cookie = session.split('|').next().unwrap_or("").to_owned();
+    // Apache sets the cookie itself where a Header directive says so; else the application does.
+    let sets = hosts.iter().flat_map(|h| &h.lines).any(|(_, w)| {
+        w[0].eq_ignore_ascii_case("Header")
+            && w.iter().any(|v| v.starts_with(&format!("{cookie}=")) && v.contains("BALANCER_WORKER_ROUTE"))
+    });
+    let named = |kind: &str| Table::default().with_text("type", kind).with_text("name", &cookie);
+    match sets {
+        true => pool.set_with(
+            "persistence",
+            named("cookie").with_text("method", "insert"),
+            "clients choose anew once: the value is the server's name",
+        ),
+        false if learns => pool.set("persistence", named("app-cookie")),
+        false => {}
+    }
 }

@@ -325,9 +325,12 @@ fn client_auth(verify: &str, mut auth: Table, word: &Word, tls: &mut Table, draf
             let why = "a certificate of clients is asked for, and no ca-file says who vouches for it";
             draft.wrong(word.line, "verify", why);
         }
-        "required" => tls.set("client-auth", auth),
-        "optional" => {
-            auth.text("mode", "optional");
+        "required" | "optional" => {
+            if verify == "optional" {
+                auth.text("mode", "optional");
+            }
+            // Servers get what rules of the file say of certificates.
+            auth.set("headers", false);
             tls.set("client-auth", auth);
         }
         other => {

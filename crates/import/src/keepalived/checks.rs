@@ -202,7 +202,9 @@ fn places_and_times(checker: &Checker<'_>, check: &mut Table, draft: &mut Draft)
     time("fast-interval", pause, 50.0);
     time("down-interval", interval, 50.0);
     check.set("rise", 1u8);
-    let said = node.value("nb_get_retry").or_else(|| checker.value("retry"));
+    // It is a word of pages alone.
+    let of_pages = node.value("nb_get_retry").filter(|_| checker.is_http());
+    let said = of_pages.or_else(|| checker.value("retry"));
     let retries = said.and_then(|text| text.parse::<u32>().ok()).unwrap_or(retries);
     // The first failure, and every retry.
     check.set("fall", retries.saturating_add(1).min(100));
@@ -255,19 +257,71 @@ fn requests(checker: &Checker<'_>, pages: Vec<Table>, check: &mut Table, draft: 
     }
 }
 
+/// The script of a `MISC_CHECK`. keepalived adds no arguments to those that are written.
 fn script(found: &Node, check: &mut Table) {
     check.text("type", "script");
-    let script = found.value("misc_path").unwrap_or("").to_owned();
+    let script = found.value("misc_path").unwrap_or("");
     let mut words = script.split_whitespace();
-    check.text("command", words.next().unwrap_or(""));
-    let arguments: Vec<&str> = words.collect();
-    if !arguments.is_empty() {
-        check.texts("arguments", &arguments);
-    }
     // Without it any status but 0 is a failure.
     if found.child("misc_dynamic").is_some() {
+        check.text("command", words.next().unwrap_or(""));
+        let arguments: Vec<&str> = words.collect();
+        if !arguments.is_empty() {
+            check.texts("arguments", &arguments);
+        }
         check.set("keepalived", true);
+    } else {
+        check.text("command", SHELL);
+        check.texts("arguments", &["-c", &format!("exec {}", for_shell(script)), "misc_check"]);
     }
+}
+
+const SHELL: &str = "/bin/sh";
+
+/// The words of a command, none of which the shell makes something else of.
+fn for_shell(command: &str) -> String {
+    let plain = |word: &str| word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_./:@%+=,-".contains(&b));
+    let word = |word: &str| match plain(word) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\\\''")),
+    };
+    command.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// Where servers of a service have scripts of their own: one that runs each server's, by its address and port.
+pub fn each_its_own(service: &Node, draft: &mut Draft) -> Option<Table> {
+    let servers = service.children.iter().filter(|child| child.is("real_server"));
+    let mut each = Vec::new();
+    for real in servers {
+        let checker = real.children.iter().find(|child| CHECKERS.contains(&child.words[0].as_str()))?;
+        let script = checker.value("misc_path").filter(|_| checker.is("MISC_CHECK"))?;
+        let host = real.words.get(1).and_then(|host| address(host))?;
+        each.push((host.trim_matches(['[', ']']).to_owned(), real.words.get(2), script, checker));
+    }
+    let dynamic = |checker: &Node| checker.child("misc_dynamic").is_some();
+    let (_, _, first, checker) = each.first()?;
+    if each.iter().all(|(_, _, script, other)| script == first && dynamic(checker) == dynamic(other)) {
+        return None;
+    }
+    // The address is enough, unless one machine has several servers.
+    let shared = each.iter().any(|(host, port, ..)| each.iter().any(|(h, p, ..)| h == host && p != port));
+    let mut cases = String::new();
+    for (host, port, script, checker) in &each {
+        let place = if shared { format!("{host}-{}", port.map_or("0", |port| port)) } else { host.clone() };
+        let run = for_shell(script);
+        let run = if dynamic(checker) { format!("{run}; test $? -ne 1") } else { format!("exec {run}") };
+        cases.push_str(&format!("{place}) {run} ;; "));
+        if dynamic(checker) {
+            let why = "each server has a script of its own: what it says of the server's weight is not carried over";
+            draft.left(checker.line, "misc_dynamic", why);
+        }
+    }
+    let asked = if shared { "$3-$4" } else { "$3" };
+    let script = format!("case {asked} in {cases}*) exit 1 ;; esac");
+    let mut check = Table::default();
+    check.text("command", SHELL);
+    check.texts("arguments", &["-c", &script, "misc_check"]);
+    Some(check)
 }
 
 /// A page that is asked for, and what is expected of it.

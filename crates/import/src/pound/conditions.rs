@@ -247,7 +247,9 @@ fn header(words: &[String]) -> Result<String, String> {
 /// than the value: `.*` with a plain text behind it takes it with the rest, and means the same of the value alone.
 fn takes_blank(value: &str) -> bool {
     let Some(rest) = value.strip_prefix(".*") else { return true };
-    let rest = rest.strip_prefix("\\").map_or(rest, |escaped| if escaped.starts_with('.') { &escaped[1..] } else { rest });
+    let rest = rest
+        .strip_prefix("\\")
+        .map_or(rest, |escaped| if escaped.starts_with('.') { &escaped[1..] } else { rest });
     rest.starts_with(|sign: char| !sign.is_ascii_alphanumeric() && sign != '-')
 }
 
@@ -257,10 +259,7 @@ fn whole_line(name: &str, pattern: &str) -> Result<String, String> {
     let pattern = quoted(&format!("(?i){pattern}"));
     Ok(match name.eq_ignore_ascii_case("host") {
         true => format!("text(\"Host: {{host}}\") =~ {pattern}"),
-        false => format!(
-            "header({}) && text(\"{name}: {{header:{name}}}\") =~ {pattern}",
-            quoted(name)
-        ),
+        false => format!("header({}) && text(\"{name}: {{header:{name}}}\") =~ {pattern}", quoted(name)),
     })
 }
 

@@ -26,7 +26,7 @@ fn keepalived_with_every_checker() {
             "address = \"192.0.2.31:5353\"",
             "to = [\"ops@example.org\"]",
         ],
-        &["192.0.2.10/24 dev eth0", "notify_master", "real_server", "fwmark"],
+        &["192.0.2.10/24 dev eth0", "notify_master", "real_server", "protocol", "fwmark"],
     );
 }
 
@@ -47,7 +47,7 @@ fn ldirectord_and_piranha() {
         &["fallback"],
     );
     // keepalived's own sample, and times of none.
-    let text = "global_defs {\n notification_email {\n  acassen\n }\n smtp_server 192.0.2.25 2525\n}\nvirtual_server 192.0.2.10 80 {\n lb_kind DR\n persistence_timeout 0\n real_server 192.0.2.21 80 { weight 1 }\n}\n";
+    let text = "global_defs {\n notification_email {\n  acassen\n }\n smtp_server 192.0.2.25 2525\n}\nvirtual_server 192.0.2.10 80 {\n protocol TCP\n lb_kind DR\n persistence_timeout 0\n real_server 192.0.2.21 80 { weight 1 }\n}\n";
     let made = check(
         &[(SourceKind::Keepalived, text)],
         &["server = \"192.0.2.25:2525\"", "to = [\"acassen@localhost\"]"],
@@ -141,14 +141,14 @@ fn what_keepalived_checks_and_follows() {
     check(
         &[(SourceKind::Keepalived, text)],
         &[
-            "track = [\"/usr/bin/pgrep\", \"nginx\"]",
+            "track = [\"/usr/bin/pgrep nginx\"]",
             "notify = \"/etc/n.sh\"",
             "unicast = [\"192.0.2.2\"]",
             "vip = [\"192.0.2.20:80\", \"192.0.2.21:443\", \"192.0.2.22:443\", \"192.0.2.23:443\"]",
             "health-check = { type = \"http\", path = \"/a\", status = \"200-299\", expect-regex = \"all.fine\", host = \"www.example.org\", then = [{ path = \"/b\", status = \"200-299\", host = \"www.example.org\" }], rise = 1, address = \"192.0.2.99\", timeout = \"5s\", interval = \"6s\", fast-interval = \"2s\", down-interval = \"6s\", fall = 5 }",
             "health-check = { type = \"script\", command = \"/etc/c.sh\", arguments = [\"1\"], keepalived = true, rise = 1, timeout = \"60s\", interval = \"60s\", fast-interval = \"1s\", down-interval = \"60s\", fall = 1 }",
         ],
-        &["vrrp_script", "unicast_src_ip", "fwmark 5", "bindto"],
+        &["vrrp_script", "unicast_src_ip", "notify", "protocol", "fwmark 5", "bindto", "protocol"],
     );
 }
 
@@ -619,7 +619,7 @@ fn what_most_files_of_keepalived_say() {
         let made = check(&[(SourceKind::Keepalived, &instance(lines))], &[part], told);
         assert!(!made.contains("track ="), "{made}");
     }
-    let local = "virtual_server 192.0.2.1 80 {\n lb_kind DR\n sorry_server 127.0.0.1 80\n real_server 192.0.2.2 80 {\n }\n}\n";
+    let local = "virtual_server 192.0.2.1 80 {\n protocol TCP\n lb_kind DR\n sorry_server 127.0.0.1 80\n real_server 192.0.2.2 80 {\n }\n}\n";
     let made = check(&[(SourceKind::Keepalived, local)], &["192.0.2.2"], &["sorry_server"]);
     assert!(!made.contains("127.0.0.1"), "{made}");
     let source = Source {
