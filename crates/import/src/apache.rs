@@ -292,6 +292,7 @@ fn finish(mut server: Host, mut hosts: Vec<Host>, mut balancers: Vec<Balancer>, 
     }
     for host in hosts.iter().filter(|h| !passes(h)) {
         draft.left(host.line, "VirtualHost", "nothing of it is passed on: it is left out");
+        rewrite::left_with_its_host(&host.lines, draft);
     }
     let mut sessions = Sessions::default();
     for (line, of, lines) in &balancers {
@@ -568,6 +569,28 @@ impl Directives {
         true
     }
 
+    /// Apache takes the first that fits.
+    fn passes(
+        &mut self,
+        at: usize,
+        words: &[String],
+        members: &Members,
+        service: &mut Service,
+        draft: &mut Draft,
+    ) {
+        if let Some((line, first)) = &self.all_passed {
+            let why = format!(
+                "never reached: `{first}` in line {line} takes all requests before it, in Apache too"
+            );
+            return draft.remark(at, &words.join(" "), why);
+        }
+        if words[0].eq_ignore_ascii_case("proxypassmatch") {
+            return pass_matching(at, words, service, draft);
+        }
+        pass(at, words, members, service, draft);
+        self.all_passed = service.pool.is_some().then(|| (draft.place(at).1, words.join(" ")));
+    }
+
     /// `client-auth`; where nobody vouches for clients, nobody comes in.
     fn clients_of_tls(&mut self, host: &Host, draft: &mut Draft) -> Option<Table> {
         let [Some(mode), ca, crl] = &self.clients else { return None };
@@ -598,19 +621,7 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
     for (at, words) in &host.lines {
         match words[0].to_lowercase().as_str() {
             _ if told.takes(words) || told.remote.takes(*at, words, draft) => {}
-            // Apache takes the first that fits.
-            "proxypass" | "proxypassmatch" if told.all_passed.is_some() => {
-                let (line, first) = told.all_passed.as_ref().expect("it is some");
-                let why = format!(
-                    "never reached: `{first}` in line {line} takes all requests before it, in Apache too"
-                );
-                draft.remark(*at, &words.join(" "), why);
-            }
-            "proxypass" => {
-                pass(*at, words, members, service, draft);
-                told.all_passed = service.pool.is_some().then(|| (draft.place(*at).1, words.join(" ")));
-            }
-            "proxypassmatch" => pass_matching(*at, words, service, draft),
+            "proxypass" | "proxypassmatch" => told.passes(*at, words, members, service, draft),
             "sslengine" | "rewriteengine" | "rewritecond" | "rewriterule" => {}
             "sslcertificatefile" => told.certificate = words.get(1).cloned(),
             "sslprotocol" => {
@@ -645,20 +656,8 @@ fn directives(host: &Host, members: &Members, service: &mut Service, draft: &mut
                     }
                 }
             }
-            "sslcertificatekeyfile" => {
-                let why = "the key is looked for in FILE.key beside the certificate, or in the same file";
-                draft.left(*at, &words[0], why);
-            }
-            // Apache looks at no certificate of a server unless it is told to, and so it is here.
-            "sslproxyverify"
-            | "sslproxycheckpeername"
-            | "sslproxycheckpeercn"
-            | "sslproxycheckpeerexpire"
-                if words.get(1).is_some_and(|v| ["none", "off"].contains(&v.to_lowercase().as_str())) => {}
-            "sslproxyverify" => {
-                let why = "no certificate of a server is looked at: write server-tls = { ca = \"FILE\" } of its pool";
-                draft.left(*at, &words.join(" "), why);
-            }
+            "sslcertificatekeyfile" => lines::key(*at, words, &host.lines, draft),
+            word if lines::is_of_servers_certificates(*at, word, words, draft) => {}
             "traceenable" if words.get(1).is_some_and(|w| w.eq_ignore_ascii_case("on")) => {}
             "traceenable" => {
                 let mut route = Table::default();

@@ -110,7 +110,8 @@ fn each_server_is_asked_by_its_own_script() {
     let dynamic = [misc("/c 1", "   misc_dynamic\n"), misc("/c 2", "   misc_dynamic\n")];
     let (text, left) = made(SourceKind::Keepalived, &service([&dynamic[0], &dynamic[1]]));
     assert!(
-        text.contains("192.0.2.2) /c 2; test $? -ne 1 ;;") && !text.contains("keepalived = true"),
+        text.contains("192.0.2.2) /c 2; case $? in 1|126|127) exit 1 ;; esac ;;")
+            && !text.contains("keepalived = true"),
         "{text}"
     );
     assert!(says(&left, &[Severity::Unsupported], "weight is not carried over"), "{left:?}");
@@ -207,6 +208,17 @@ fn certificates_of_apaches_servers_are_not_looked_at() {
         assert!(!told(line), "{line}");
     }
     assert!(told("SSLProxyVerify require"));
+}
+
+#[test]
+fn keys_of_certificates_that_are_not_found_are_told() {
+    for (key, is_told) in [("/c.pem", false), ("/c.pem.key", false), ("/k.pem", true)] {
+        let lines = format!(
+            " SSLEngine on\n SSLCertificateKeyFile {key}\n SSLCertificateFile /c.pem\n ProxyPass / http://192.0.2.1/\n"
+        );
+        let (_, left) = made(SourceKind::Apache, &host(&lines));
+        assert_eq!(says(&left, &[Severity::Unsupported], "put it there"), is_told, "{key}{left:?}");
+    }
 }
 
 #[test]

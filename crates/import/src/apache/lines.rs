@@ -235,6 +235,36 @@ pub fn take_longer_heads(table: &mut Table, other: &Table) {
     }
 }
 
+/// The key of a certificate, which is in its file, or in FILE.key beside it.
+pub fn key(at: usize, words: &[String], all: &[super::Words], draft: &mut Draft) {
+    let value = |words: &[String]| words.get(1).cloned().unwrap_or_default();
+    let (key, is_certificate) =
+        (value(words), |w: &[String]| w[0].eq_ignore_ascii_case("SSLCertificateFile"));
+    let mut files = all.iter().filter(|(_, w)| is_certificate(w)).map(|(_, w)| value(w));
+    if files.any(|file| key == file || key == format!("{file}.key")) {
+        return;
+    }
+    let why = "the key is looked for in FILE.key beside the certificate, or in the same file: put it there, or the \
+               configuration is refused";
+    draft.left(at, &words[0], why);
+}
+
+/// Whether a line is about certificates of servers. Apache looks at none unless it is told to, and so it is here.
+pub fn is_of_servers_certificates(at: usize, keyword: &str, words: &[String], draft: &mut Draft) -> bool {
+    let value = words.get(1).map(|value| value.to_lowercase()).unwrap_or_default();
+    match keyword {
+        "sslproxycheckpeername" | "sslproxycheckpeercn" | "sslproxycheckpeerexpire" | "sslproxyverify"
+            if ["none", "off"].contains(&value.as_str()) => {}
+        "sslproxyverify" => {
+            let why =
+                "no certificate of a server is looked at: write server-tls = { ca = \"FILE\" } of its pool";
+            draft.left(at, &words.join(" "), why);
+        }
+        _ => return false,
+    }
+    true
+}
+
 /// Options of `ProxyPass` that are read elsewhere, or are about Apache's own connections with servers.
 pub fn is_of_connections(option: &str) -> bool {
     const OPTIONS: &[&str] = &[

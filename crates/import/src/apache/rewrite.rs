@@ -28,7 +28,7 @@ impl Site<'_> {
     /// Whether a place is this host itself, where Apache takes a rule's target for a path of its own.
     fn is_at(&self, scheme: &str, place: &str) -> bool {
         let own = ["%{SERVER_NAME}", "%{HTTP_HOST}"];
-        let name = place.split(':').next().unwrap_or("");
+        let name = place.split([':', '%']).next().unwrap_or("");
         scheme == if self.has_tls { "https" } else { "http" }
             && (own.iter().any(|own| place.starts_with(own))
                 || self.names.iter().any(|known| known.eq_ignore_ascii_case(name)))
@@ -41,6 +41,16 @@ impl Host {
             w[0].eq_ignore_ascii_case("SSLEngine") && w.get(1).is_some_and(|v| v.eq_ignore_ascii_case("on"))
         });
         Site { has_tls, names: &self.names }
+    }
+}
+
+/// Tells of rules that sent clients to whole addresses, where the host is left out.
+pub(super) fn left_with_its_host(lines: &[Words], draft: &mut Draft) {
+    for (_, (at, rule)) in
+        rules_of(lines).filter(|(_, (_, rule))| rule.get(2).is_some_and(|to| to.contains("://")))
+    {
+        let why = "it is left out with its host, for which nothing listens: write it as a route that has `redirect` or `pool`";
+        draft.left(*at, &rule.join(" "), why);
     }
 }
 

@@ -309,7 +309,11 @@ pub fn each_its_own(service: &Node, draft: &mut Draft) -> Option<Table> {
     for (host, port, script, checker) in &each {
         let place = if shared { format!("{host}-{}", port.map_or("0", |port| port)) } else { host.clone() };
         let run = for_shell(script);
-        let run = if dynamic(checker) { format!("{run}; test $? -ne 1") } else { format!("exec {run}") };
+        let run = if dynamic(checker) {
+            format!("{run}; case $? in 1|126|127) exit 1 ;; esac")
+        } else {
+            format!("exec {run}")
+        };
         cases.push_str(&format!("{place}) {run} ;; "));
         if dynamic(checker) {
             let why = "each server has a script of its own: what it says of the server's weight is not carried over";
