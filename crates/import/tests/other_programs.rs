@@ -231,3 +231,26 @@ fn servers_hear_of_certificates_what_haproxys_rules_say() {
         assert!(text.contains(&format!("ca = \"/ca.pem\"{mode}, headers = false")), "{text}");
     }
 }
+
+#[test]
+fn lines_have_the_places_of_haproxys_captures() {
+    let frontend = |lines: &str| {
+        format!(
+            "frontend f\n mode http\n bind 192.0.2.1:80\n log 127.0.0.1 local0\n timeout client 1s\n{lines} default_backend b\nbackend b\n mode http\n timeout server 1s\n timeout connect 1s\n server a 192.0.2.2:80\n"
+        )
+    };
+    let both = " capture request header Host len 9\n capture response header Server len 9\n";
+    for (lines, there, absent) in [
+        (format!(" option httplog\n{both}"), "{{{captured}}} {{{captured-answer}}} ", "none of it"),
+        (" option httplog\n capture request header Host len 9\n".into(), "virtual-service", "log-format"),
+        (" log-format \"%ST %hr %{+Q}hs %%hs END\"\n".into(), "{status}   %hs END", "captured"),
+        (
+            format!("{both} log-format \"%ST %hr %hs END\"\n"),
+            "{{{captured}}} {{{captured-answer}}} END",
+            "none of it",
+        ),
+    ] {
+        let (text, _) = made(SourceKind::Haproxy, &frontend(&lines));
+        assert!(text.contains(there) && !text.contains(absent), "{lines}\n{text}");
+    }
+}

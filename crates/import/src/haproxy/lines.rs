@@ -150,18 +150,60 @@ impl Proxy {
         }
     }
 
+    /// Whether lines have captures of requests or of answers.
+    fn captures(&self, side: &str) -> bool {
+        self.words.iter().any(|word| match (word.words[0].as_str(), word.arg(1), word.arg(2)) {
+            ("capture", of, "header") => of == side,
+            ("declare", "capture", of) => of == side,
+            (rules @ ("http-request" | "http-response"), "capture", _) => rules.ends_with(side),
+            ("tcp-request", "content", "capture") => side == "request",
+            _ => false,
+        })
+    }
+
+    fn slots(&self) -> String {
+        let slots = [("request", "%hr "), ("response", "%hs ")];
+        slots.iter().filter(|(side, _)| self.captures(side)).map(|(_, text)| *text).collect()
+    }
+
+    /// HAProxy writes no brackets where nothing is captured at all.
+    fn without_slots_of_none(&self, format: &str) -> String {
+        let slots = [("request", "hr"), ("response", "hs")];
+        let absent = |name: &str| slots.iter().any(|(side, slot)| *slot == name && !self.captures(side));
+        let mut out = String::new();
+        let mut rest = format;
+        while let Some(at) = rest.find('%') {
+            out.push_str(&rest[..at]);
+            rest = &rest[at..];
+            // A sign for itself, flags or a sample, or a name.
+            let end = match rest[1..].chars().next() {
+                Some('%') => 2,
+                Some('{') => rest.find('}').map_or(rest.len(), |at| at + 1),
+                _ => 1,
+            };
+            let name = rest[end..].split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or("");
+            let whole = end + if end == 2 && rest.starts_with("%%") { 0 } else { name.len() };
+            if whole == end || !absent(name) {
+                out.push_str(&rest[..whole]);
+            }
+            rest = &rest[whole..];
+        }
+        out + rest
+    }
+
     /// Its own format of lines, or one of HAProxy's that lines do not have by themselves.
     pub fn lines(&self, table: &mut Table, draft: &mut Draft) {
         let (number, text) = match self.form() {
-            Form::Own(word) => (word.line, word.arg(1).to_owned()),
+            Form::Own(word) => (word.line, self.without_slots_of_none(word.arg(1))),
             // Lines of connections for requests, too, where they are asked for.
             Form::Tcp if self.is_http() => (self.line, TCP_LINE.to_owned()),
             Form::Https if self.is_http() => {
-                let captures = |side: &str| self.all("capture").any(|word| word.arg(1) == side);
-                let slots = [("request", "%hr "), ("response", "%hs ")];
-                let slots: String =
-                    slots.iter().filter(|(s, _)| captures(s)).map(|(_, text)| *text).collect();
+                let slots = self.slots();
                 (self.line, format!("{HTTP_LINE}{slots}{HTTPS_END}"))
+            }
+            // HAProxy's line has the place of an answer's captures where there is no answer, too.
+            Form::Http if self.is_http() && self.captures("response") => {
+                (self.line, format!("{HTTP_LINE}{}%{{+Q}}r", self.slots()))
             }
             Form::Plain if !self.logs(&draft.logs).is_empty() => {
                 let kind = if self.is_http() { "HTTP" } else { "TCP" };

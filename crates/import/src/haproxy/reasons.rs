@@ -48,7 +48,11 @@ pub const SILENT: &[(&str, &str, &str)] = &[
         "option?contstats option?socket-stats",
         "counters run all the time, and each address has its own",
     ),
-    ("proxy", "option?dontlognull option?http-ignore-probes", "a connection without a byte has no line"),
+    (
+        "proxy",
+        "option?dontlognull option?http-ignore-probes",
+        "a connection without a byte has no line, unless `timeout http-request` ends it: 408",
+    ),
     ("proxy", "option?http-keep-alive option?http-server-close", "connections are kept where that is safe"),
     (
         "proxy",
