@@ -319,8 +319,25 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
                 let script = child.words.get(1).cloned().unwrap_or_default();
                 draft.left(child.line, keyword, format!("{script}: see `notify` of [pair], or [[alerts.script]] with kinds = [\"role\"]"));
             }
-            _ => draft.left(child.line, keyword, "not carried over"),
+            _ => draft.left(child.line, keyword, in_its_place(keyword)),
         }
+    }
+}
+
+/// What there is in the place of a keyword of a `vrrp_instance`.
+fn in_its_place(keyword: &str) -> &'static str {
+    match keyword {
+        "preempt_delay" => {
+            "a node that is well again takes the addresses back at once: see `failback` and `join-wait` of [pair]"
+        }
+        "virtual_routes" | "virtual_rules" => {
+            "they do not move with the addresses: write them into the machine's own configuration, or see `notify` of [pair]"
+        }
+        "track_interface" | "track_file" => {
+            "interfaces of [[pair.vrrp]] alone are looked at; a command can ask of others: \
+             track = [\"/usr/bin/grep -qx 1 /sys/class/net/eth1/carrier\"]"
+        }
+        _ => "not carried over",
     }
 }
 
@@ -507,7 +524,7 @@ fn virtual_server(node: &Node, all: &[Node], draft: &mut Draft) {
     let protocol = protocol(node, draft);
     let Some(vips) = addresses_of(node, all, draft) else { return };
     if vips.is_empty() {
-        return draft.left(node.line, "virtual_server", "it has no address and is left out");
+        return draft.grave(node.line, "virtual_server", "it has no address and is left out");
     }
     if !["tcp", "udp"].contains(&protocol.as_str()) {
         let why = format!("{protocol} is not balanced: the service is left out");
@@ -615,7 +632,7 @@ fn addresses_of(node: &Node, all: &[Node], draft: &mut Draft) -> Option<Vec<Stri
         }
         (Some("fwmark"), mark) => {
             let mark = mark.cloned().unwrap_or_default();
-            draft.left(node.line, "fwmark", format!("the service of mark {mark} needs its addresses and ports: vip = [\"ADDRESS:80,443\"] has one entry for all"));
+            draft.grave(node.line, "fwmark", format!("the service of mark {mark} needs its addresses and ports: vip = [\"ADDRESS:80,443\"] has one entry for all"));
             return None;
         }
         (Some(host), port) => address(host)

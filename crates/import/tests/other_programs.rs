@@ -166,11 +166,17 @@ fn what_keepaliveds_instances_do_otherwise_is_told() {
     for (lines, part) in [
         (" notify /etc/n.sh\n", "INSTANCE lb1 STATE 100"),
         (" priority 100,x\n", "it is 100"),
+        (" preempt_delay 30\n", "join-wait"),
+        (" track_interface {\n  eth1 weight 5\n }\n", "carrier"),
+        (" virtual_routes {\n  10.0.0.0/8 via 192.0.2.1\n }\n", "do not move"),
         (" virtual_ipaddress_excluded {\n  198.51.100.7/24 dev v1\n }\n", "keepalived puts it on v1"),
     ] {
         let (_, left) = made(SourceKind::Keepalived, &instance("", lines));
         assert!(says(&left, &[Severity::Unsupported], part), "{lines}{left:?}");
     }
+    let (_, left) =
+        made(SourceKind::Keepalived, "virtual_server fwmark 7 {\n real_server 192.0.2.1 80 {\n }\n}\n");
+    assert!(says(&left, &[Severity::Critical], "mark 7"), "{left:?}");
     let (text, left) = made(SourceKind::Keepalived, &instance("", ""));
     assert!(
         text.contains("# each is put where the machine has its network") && left.is_empty(),
