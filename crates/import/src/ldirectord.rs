@@ -30,7 +30,9 @@ pub fn read(text: &str, draft: &mut Draft) {
     for (at, line) in text.lines().enumerate() {
         let bare = line.trim();
         if let Some(comment) = bare.strip_prefix('#') {
-            comments.push(comment.trim().to_owned());
+            // Inside a service it is about that one.
+            let service = all.last_mut().filter(|_| line.starts_with([' ', '\t']));
+            service.map_or(&mut comments, |service| &mut service.comments).push(comment.trim().to_owned());
             continue;
         }
         let Some((key, value)) = bare.split_once('=') else {

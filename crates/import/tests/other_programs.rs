@@ -260,3 +260,16 @@ fn lines_have_the_places_of_haproxys_captures() {
         assert!(text.contains(there) && !text.contains(absent), "{lines}\n{text}");
     }
 }
+
+#[test]
+fn comments_of_ldirectord_stay_with_their_service() {
+    let service = |last: u8| {
+        format!(
+            "virtual=192.0.2.{last}:80\n  #real=192.0.2.7{last}:80 gate\n  real=192.0.2.8{last}:80 gate\n"
+        )
+    };
+    let (text, _) = made(SourceKind::Ldirectord, &format!("# one\n{}# two\n{}", service(1), service(2)));
+    for part in ["# one\n# real=192.0.2.71:80 gate\n[[", "# two\n# real=192.0.2.72:80 gate\n[["] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}
