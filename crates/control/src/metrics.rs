@@ -447,11 +447,12 @@ mod tests {
         let prepared = engine.prepare(&snapshot, |_| false).unwrap();
         let config = prepared.config();
         let mut asked = 0;
-        let flows = Flows::of(&config.services, &config.pools, |_, _| {
+        let flows = Flows::of(&config.services, &config.pools, |_, server| {
             asked += 1;
-            Counts { flows: 1, ..Counts::default() }
+            Counts { flows: u64::from(server.is_some()), ..Counts::default() }
         });
-        assert_eq!(asked, SERVICES * SERVERS);
+        // And once a service for the servers that it had.
+        assert_eq!(asked, SERVICES * (SERVERS + 1));
         assert_eq!(flows.services.len(), SERVICES);
         assert!(flows.services.iter().all(|c| c.flows == SERVERS as u64));
         assert_eq!(flows.servers.len(), SERVICES * SERVERS);
