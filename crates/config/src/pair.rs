@@ -102,7 +102,11 @@ fn router(vrrp: Section<'_>, priority: u8, sealed: bool, problems: &mut Vec<Prob
     }
     let password = vrrp.text("password").map(|text| text.to_owned().into());
     if password.is_some() && (version != 2 || sealed) {
-        refuse("password", "only VRRP version 2 without `peer` has passwords", "version = 2, or leave it out");
+        refuse(
+            "password",
+            "only VRRP version 2 without `peer` has passwords",
+            "version = 2, or leave it out",
+        );
     }
     let unicast: Vec<IpAddr> =
         vrrp.list("unicast").filter_map(|v| v.get_ref().as_str()?.parse().ok()).collect();

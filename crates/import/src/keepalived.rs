@@ -290,7 +290,19 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
     for child in &node.children {
         let keyword = child.words.first().map_or("", String::as_str);
         match keyword {
-            "interface" | "virtual_router_id" | "priority" | "advert_int" | "virtual_ipaddress" | "virtual_ipaddress_excluded" | "nopreempt" | "state" | "version" | "garp_master_delay" | "garp_master_refresh" | "dont_track_primary" | "smtp_alert" => {}
+            "interface"
+            | "virtual_router_id"
+            | "priority"
+            | "advert_int"
+            | "virtual_ipaddress"
+            | "virtual_ipaddress_excluded"
+            | "nopreempt"
+            | "state"
+            | "version"
+            | "garp_master_delay"
+            | "garp_master_refresh"
+            | "dont_track_primary"
+            | "smtp_alert" => {}
             "unicast_peer" | "track_script" => {}
             "track_process" => track_process(child, all, draft),
             "unicast_src_ip" | "mcast_src_ip" => {
@@ -299,7 +311,9 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
             "notify" if child.words.len() == 2 && child.words[1].starts_with('/') => {
                 let script = child.words[1].clone();
                 match draft.known("pair", "notify") {
-                    Some(known) if known != script => draft.left(child.line, keyword, "a pair has one `notify`"),
+                    Some(known) if known != script => {
+                        draft.left(child.line, keyword, "a pair has one `notify`")
+                    }
                     _ => {
                         draft.global("pair").text("notify", &script);
                         let why = "it is called as INSTANCE lb1 STATE 100, by the `name` and `priority` of [pair] and not \
@@ -317,7 +331,11 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
             "authentication" => {}
             "notify_master" | "notify_backup" | "notify_fault" | "notify" | "notify_stop" => {
                 let script = child.words.get(1).cloned().unwrap_or_default();
-                draft.left(child.line, keyword, format!("{script}: see `notify` of [pair], or [[alerts.script]] with kinds = [\"role\"]"));
+                draft.left(
+                    child.line,
+                    keyword,
+                    format!("{script}: see `notify` of [pair], or [[alerts.script]] with kinds = [\"role\"]"),
+                );
             }
             _ => draft.left(child.line, keyword, in_its_place(keyword)),
         }

@@ -4,8 +4,8 @@ use evenkeel_api as api;
 use serde_json::Value;
 
 use super::client::Client;
-use super::live::{encoded, say};
-use super::{Common, Exit, Failure, Outcome};
+use super::live::say;
+use super::{Common, Exit, Failure, Outcome, encoded};
 
 #[derive(Debug, Default)]
 pub struct Filter {
@@ -128,8 +128,9 @@ mod tests {
         ];
         let some = |text: &str| Some(text.to_owned());
         for line in lines {
-            let check =
-                |filter: Filter, passes: bool| assert_eq!(filter.passes(line), Some(passes), "{filter:?} {line}");
+            let check = |filter: Filter, passes: bool| {
+                assert_eq!(filter.passes(line), Some(passes), "{filter:?} {line}")
+            };
             check(Filter::default(), true);
             check(Filter { service: some("web"), server: some("s1"), ..Filter::default() }, true);
             check(Filter { status: some("503"), client: some("10.0.0.1"), ..Filter::default() }, true);

@@ -138,7 +138,9 @@ pub enum Verb {
         message: Option<String>,
     },
     /// Keep the revision that a commit with --confirm has made
-    #[command(after_help = "Example: evenkeel commit evenkeel.toml --confirm 60s, then within that time: evenkeel confirm")]
+    #[command(
+        after_help = "Example: evenkeel commit evenkeel.toml --confirm 60s, then within that time: evenkeel confirm"
+    )]
     Confirm,
     /// Make an earlier revision the running one: the one before, or the one that is named
     #[command(after_help = "Example: evenkeel rollback 12")]
@@ -193,7 +195,10 @@ pub enum Verb {
     #[command(after_help = "Run it on the load balancer, as root. Example: evenkeel doctor --json")]
     Doctor,
     /// Make this machine a real server of mode dr or tun, check it, undo it
-    #[command(subcommand, after_help = "Example: evenkeel real-server setup --mode dr --vip 192.0.2.10 --persist")]
+    #[command(
+        subcommand,
+        after_help = "Example: evenkeel real-server setup --mode dr --vip 192.0.2.10 --persist"
+    )]
     RealServer(real_server::RealServerVerb),
     /// Print access log lines as they come
     #[command(after_help = "Example: evenkeel logs --follow --service web --status 5xx")]
@@ -229,7 +234,10 @@ pub enum Verb {
     #[command(after_help = "Example: evenkeel online web/web1")]
     Online(StateArguments),
     /// Drain real servers at a time, and have them back by themselves
-    #[command(subcommand, after_help = "Example: evenkeel maintenance plan web/web1 --at 02:00 --for 2h --message 'new disks'")]
+    #[command(
+        subcommand,
+        after_help = "Example: evenkeel maintenance plan web/web1 --at 02:00 --for 2h --message 'new disks'"
+    )]
     Maintenance(maintenance::MaintenanceVerb),
     /// Change a real server's weight; survives restart
     #[command(after_help = "Example: evenkeel weight web/web1 50")]
@@ -239,7 +247,10 @@ pub enum Verb {
         weight: u16,
     },
     /// Add real servers, set and remove them, without a change of the file; survives restart
-    #[command(subcommand, after_help = "Example: evenkeel server add web/web3 --address 10.0.0.3:8080 --expires 5m")]
+    #[command(
+        subcommand,
+        after_help = "Example: evenkeel server add web/web3 --address 10.0.0.3:8080 --expires 5m"
+    )]
     Server(server::ServerVerb),
     /// List or clear entries of a persistence table
     #[command(subcommand, after_help = "Example: evenkeel persistence list terminal-servers --key user:")]
@@ -357,7 +368,9 @@ pub enum Verb {
         port: u16,
     },
     /// The console of the appliance: see this machine and set it up, by keyboard alone
-    #[command(after_help = "Works on a screen of 80x24 and over a serial line. Run it as root.\nExample: evenkeel console")]
+    #[command(
+        after_help = "Works on a screen of 80x24 and over a serial line. Run it as root.\nExample: evenkeel console"
+    )]
     Console {
         /// Stay when Ctrl-C is pressed: it is all that the screen shows
         #[arg(long)]

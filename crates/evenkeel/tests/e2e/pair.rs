@@ -632,7 +632,8 @@ fn a_real_keepalived_is_a_peer_in_both_directions() {
             service("web", "10.77.0.100:80", "http", "", FRONT)
         )
     };
-    let rounds = [(3, "100ms", "0.1", ""), (2, "1s", "1", ""), (2, "1s", "1", "s3cret"), (2, "1s", "1", "another")];
+    let rounds =
+        [(3, "100ms", "0.1", ""), (2, "1s", "1", ""), (2, "1s", "1", "s3cret"), (2, "1s", "1", "another")];
     for (version, interval, advert, password) in rounds {
         let (own, theirs) = match password {
             "" => (String::new(), String::new()),
