@@ -174,6 +174,10 @@ name = "m1"
 address = "192.0.2.20:80"
 "#,
     r#"
+[pair]
+name = "one"
+vrrp = [{ interface = "first", router-id = 9 }]
+# pair
 [resolver]
 timeout = "1s"
 # resolver
@@ -228,7 +232,8 @@ const UNSEEN: [&str; 19] = [
 ];
 
 /// What a table says beside the key that is tried, so that the whole means something.
-const BESIDE: [(&str, &str); 23] = [
+const BESIDE: [(&str, &str); 24] = [
+    ("pair.vrrp", "interface = \"some\", router-id = 7, version = 2"),
     ("virtual-service.answer-route.rewrite-location", "from = [\"/first\"], to = \"/second\""),
     ("node.interface", "name = \"b0\", bond = [\"eth1\"]"),
     ("node.interface", "name = \"eth1\", addresses = [\"192.0.2.10/24\"]"),

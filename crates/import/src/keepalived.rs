@@ -243,9 +243,8 @@ fn password(node: &Node, old: bool, router: &mut Table, draft: &mut Draft) {
     }
 }
 
-fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draft: &mut Draft) {
-    let get = |key: &str| node.value(key).map(str::to_owned);
-    let failback = failback(node, draft);
+/// The pair that all instances are of.
+fn begin_pair(failback: bool, draft: &mut Draft) {
     if draft.globals.iter().all(|(name, _)| name != "pair") {
         let pair = draft.global("pair");
         pair.comments
@@ -255,6 +254,32 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
         pair.set_with("name", Value::text("lb1"), "the name of this node");
         pair.set("failback", failback);
     }
+}
+
+/// Words of an instance that are read elsewhere here, or that need no counterpart.
+const HANDLED: [&str; 16] = [
+    "interface",
+    "virtual_router_id",
+    "priority",
+    "advert_int",
+    "virtual_ipaddress",
+    "virtual_ipaddress_excluded",
+    "nopreempt",
+    "state",
+    "version",
+    "garp_master_delay",
+    "garp_master_refresh",
+    "dont_track_primary",
+    "smtp_alert",
+    "unicast_peer",
+    "track_script",
+    "authentication",
+];
+
+fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draft: &mut Draft) {
+    let get = |key: &str| node.value(key).map(str::to_owned);
+    let failback = failback(node, draft);
+    begin_pair(failback, draft);
     let mut router = Table::commented(node.comments.clone());
     router.comments.push(node.words.get(1).cloned().unwrap_or_default());
     router.text("interface", &get("interface").unwrap_or_else(|| "eth0".into()));
@@ -290,20 +315,7 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
     for child in &node.children {
         let keyword = child.words.first().map_or("", String::as_str);
         match keyword {
-            "interface"
-            | "virtual_router_id"
-            | "priority"
-            | "advert_int"
-            | "virtual_ipaddress"
-            | "virtual_ipaddress_excluded"
-            | "nopreempt"
-            | "state"
-            | "version"
-            | "garp_master_delay"
-            | "garp_master_refresh"
-            | "dont_track_primary"
-            | "smtp_alert" => {}
-            "unicast_peer" | "track_script" => {}
+            _ if HANDLED.contains(&keyword) => {}
             "track_process" => track_process(child, all, draft),
             "unicast_src_ip" | "mcast_src_ip" => {
                 draft.note(child.line, keyword, "messages come from the interface's own address");
@@ -328,7 +340,6 @@ fn instance(node: &Node, synced: bool, version: Option<&str>, all: &[Node], draf
             _ if keyword.starts_with("garp_") => {
                 draft.note(child.line, keyword, "addresses are announced for a minute after they have moved");
             }
-            "authentication" => {}
             "notify_master" | "notify_backup" | "notify_fault" | "notify" | "notify_stop" => {
                 let script = child.words.get(1).cloned().unwrap_or_default();
                 draft.left(

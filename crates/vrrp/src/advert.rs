@@ -166,7 +166,9 @@ pub fn parse(
     let list = bytes.get(HEAD..end).filter(|_| bytes.len() >= end + behind).ok_or(Malformed::Length)?;
     if version == Version::V2 {
         let wanted = if password.is_some() { SIMPLE_PASSWORD } else { NO_PASSWORD };
-        let same = password.is_none_or(|password| bytes[end..end + behind] == password);
+        let same = password.is_none_or(|password| {
+            aws_lc_rs::constant_time::verify_slices_are_equal(&bytes[end..end + behind], &password).is_ok()
+        });
         if word >> 8 != u16::from(wanted) || !same {
             return Err(Malformed::Authentication);
         }

@@ -1,5 +1,6 @@
 //! The ways by which this node and its peer hear each other.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Instant;
 use evenkeel_model::{PairSettings, VrrpSettings};
 use evenkeel_platform::{Interface, OwnAddress, SerialLine, VrrpSocket};
 use evenkeel_vrrp::advert::{self, Advert, Malformed, Message};
+use tracing::warn;
 
 pub struct Path {
     pub name: String,
@@ -175,6 +177,15 @@ impl Path {
             PathKind::Closed(_) => {}
         }
     }
+}
+
+/// Why a message of VRRP is refused; the log has each reason once.
+pub fn told(refused: &BTreeMap<&'static str, u64>, why: Malformed) -> &'static str {
+    let why = why.as_str();
+    if !refused.contains_key(why) {
+        warn!(why, "a message of VRRP is refused; `evenkeel pair status` counts them");
+    }
+    why
 }
 
 fn open_link(listen: SocketAddr, peer: SocketAddr) -> Result<PathKind, String> {

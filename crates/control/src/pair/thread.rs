@@ -28,7 +28,7 @@ use super::guard::Guard;
 use super::handle::{End, Handle, News, Order, PairShared, Resume, View};
 use super::network_watcher::{self, Lent, NetworkSnapshot, NetworkWatcher};
 use super::pace::Beats;
-use super::paths::{Path, Received, paths_of};
+use super::paths::{Path, Received, paths_of, told};
 use super::reach::{Surroundings, Targets};
 use super::stall::{Stages, StallWatch, seconds};
 use crate::control::monotonic_ms;
@@ -397,7 +397,7 @@ impl Thread {
                     }
                     (Received::Advert { .. }, ElectionMode::Pair { .. }) => Some("VRRP without a seal"),
                     (Received::Sealed(_), ElectionMode::Routers(_)) => Some("sealed, but there is no peer"),
-                    (Received::Malformed(why), _) => Some(why.as_str()),
+                    (Received::Malformed(why), _) => Some(told(&self.refused, why)),
                 };
                 if let Some(why) = refused {
                     *self.refused.entry(why).or_default() += 1;
