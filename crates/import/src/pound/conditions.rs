@@ -247,9 +247,7 @@ fn header(words: &[String]) -> Result<String, String> {
 /// than the value: `.*` with a plain text behind it takes it with the rest, and means the same of the value alone.
 fn takes_blank(value: &str) -> bool {
     let Some(rest) = value.strip_prefix(".*") else { return true };
-    let rest = rest
-        .strip_prefix("\\")
-        .map_or(rest, |escaped| if escaped.starts_with('.') { &escaped[1..] } else { rest });
+    let rest = rest.strip_prefix("\\").map_or(rest, |escaped| escaped.strip_prefix('.').unwrap_or(rest));
     rest.starts_with(|sign: char| !sign.is_ascii_alphanumeric() && sign != '-')
 }
 
