@@ -386,6 +386,14 @@ fn belongs(
         });
         entry.and_then(|name| index_of(&name))
     };
+    let by_value =
+        |value: Option<String>, shown: &str, missing: String, reasons: &mut Vec<String>| match value {
+            Some(value) => by_table(format!("{shown}{value}"), Key::text(value.as_bytes()), reasons),
+            None => {
+                reasons.push(missing);
+                None
+            }
+        };
     match &pool.persistence {
         Persistence::None => {
             reasons.push("no persistence: the scheduler decides".into());
@@ -410,33 +418,23 @@ fn belongs(
             let network = mask_address(asked.client.ip(), rule.mask, rule.mask6);
             by_table(network.to_string(), Key::address(network), reasons)
         }
-        Persistence::Header { name, .. } => match asked.header(name) {
-            Some(value) => by_table(format!("{name}: {value}"), Key::text(value.as_bytes()), reasons),
-            None => {
-                reasons.push(format!("no header {name}: the scheduler decides"));
-                None
-            }
-        },
+        Persistence::Header { name, .. } => {
+            let missing = format!("no header {name}: the scheduler decides");
+            by_value(asked.header(name), &format!("{name}: "), missing, reasons)
+        }
         Persistence::Destination(_) => {
             let vip = asked.vip.ip();
             by_table(vip.to_string(), Key::address(vip), reasons)
         }
-        Persistence::Query { name, .. } => match asked.parameter(name) {
-            Some(value) => by_table(format!("{name}={value}"), Key::text(value.as_bytes()), reasons),
-            None => {
-                reasons.push(format!("no parameter {name}: the scheduler decides"));
-                None
-            }
-        },
-        Persistence::AppCookie { name, .. } => match asked.cookie(name) {
-            Some(value) => by_table(format!("cookie {name}={value}"), Key::text(value.as_bytes()), reasons),
-            None => {
-                reasons.push(format!(
-                    "no cookie {name}: the scheduler decides, and the answer's cookie is learned"
-                ));
-                None
-            }
-        },
+        Persistence::Query { name, .. } => {
+            let missing = format!("no parameter {name}: the scheduler decides");
+            by_value(asked.parameter(name), &format!("{name}="), missing, reasons)
+        }
+        Persistence::AppCookie { name, .. } => {
+            let missing =
+                format!("no cookie {name}: the scheduler decides, and the answer's cookie is learned");
+            by_value(asked.cookie(name), &format!("cookie {name}="), missing, reasons)
+        }
         Persistence::RdpCookie(_) => {
             let source = format!("source:{}", asked.client.ip().to_canonical());
             reasons.push("the RDP cookie would decide; without one it is the client's address".into());

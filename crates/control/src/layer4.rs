@@ -53,8 +53,6 @@ struct Layer4Path {
     wanted: AddressSet,
     /// No longer of the configuration, as far as flows may still come to them.
     leaving: BTreeSet<IpAddr>,
-    /// Real servers of the services before, while others are made.
-    before: BTreeSet<IpAddr>,
     hops: HashMap<IpAddr, Hop>,
     auto_nat: Vec<(IpAddr, Option<IpAddr>)>,
     missing: HashSet<IpAddr>,
@@ -120,7 +118,6 @@ impl Layer4 {
             addresses: Vec::new(),
             wanted: AddressSet::default(),
             leaving: BTreeSet::new(),
-            before: BTreeSet::new(),
             hops: HashMap::new(),
             auto_nat: Vec::new(),
             missing: HashSet::new(),
@@ -151,14 +148,11 @@ impl Layer4 {
             warn!("[layer-4] has changed; it is used after the next restart");
         }
         let before = std::mem::replace(&mut path.wanted, wanted(snapshot));
-        // Until the packet path knows the new servers it has the old ones, and goes on to know the way to them.
-        path.before.clone_from(&before.real);
         path.leaving.extend(before.vips.union(&before.floating));
         path.leaving.retain(|a| !path.wanted.vips.contains(a) && !path.wanted.floating.contains(a));
-        path.refresh();
-        let set = path.plane.set_services(specs);
-        path.before.clear();
-        set.map_err(|e| e.to_string())?;
+        // Until the packet path knows the new servers it has the old ones, and goes on to know the way to them.
+        path.refresh(&before.real);
+        path.plane.set_services(specs).map_err(|e| e.to_string())?;
         path.plane.set_probes(probes).map_err(|e| e.to_string())?;
         path.set_auto_nat(snapshot);
         Ok(())
@@ -230,7 +224,7 @@ impl Layer4 {
                 path.ways.clear();
             }
             path.seen = seen;
-            path.refresh();
+            path.refresh(&BTreeSet::new());
         }
     }
 
@@ -245,7 +239,7 @@ impl Layer4 {
         let Some(path) = &mut self.path else { return Ok(None) };
         path.plane.attach_again().map_err(|e| e.to_string())?;
         path.ways.clear();
-        path.refresh();
+        path.refresh(&BTreeSet::new());
         Ok(Some(self.attached().into_iter().map(|(name, _)| name).collect()))
     }
 
@@ -315,15 +309,15 @@ impl Layer4Path {
         self.plane.set_interfaces(&wanted, how).map_err(|e| e.to_string())
     }
 
-    /// Looks at the kernel's tables and follows them.
-    fn refresh(&mut self) {
+    /// Looks at the kernel's tables and follows them, and the ways to these real servers beside those that are wanted.
+    fn refresh(&mut self, also: &BTreeSet<IpAddr>) {
         self.look_at = Instant::now() + LOOK_AGAIN;
-        if let Err(error) = self.try_look() {
+        if let Err(error) = self.try_look(also) {
             error!(%error, "the kernel's network tables cannot be followed");
         }
     }
 
-    fn try_look(&mut self) -> Result<(), String> {
+    fn try_look(&mut self, also: &BTreeSet<IpAddr>) -> Result<(), String> {
         let io = |e: std::io::Error| e.to_string();
         self.interfaces = self.network.interfaces().map_err(io)?;
         let mut used: BTreeSet<u32> = BTreeSet::new();
@@ -336,7 +330,7 @@ impl Layer4Path {
         let mut hops = HashMap::new();
         self.missing.clear();
         let known: BTreeSet<IpAddr> =
-            self.wanted.real.union(&self.before).copied().chain(self.plane.finishing()).collect();
+            self.wanted.real.union(also).copied().chain(self.plane.finishing()).collect();
         for real in known {
             let way = match self.ways.get(&real) {
                 Some(way) => *way,

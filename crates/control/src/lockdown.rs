@@ -56,10 +56,6 @@ impl Control {
         }
     }
 
-    fn peer_name(&self) -> String {
-        self.sync().peer.clone().unwrap_or_else(|| "the other node".into())
-    }
-
     /// The other node has done its part.
     pub fn peer_is_locked_down(&mut self, mut theirs: api::Lockdown) {
         let Some(mut asking) = self.sync_mut().asking.take() else { return };

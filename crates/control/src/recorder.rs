@@ -303,27 +303,23 @@ impl Control {
                 bytes_in: counts.bytes_in,
                 bytes_out: counts.bytes_out,
             };
-            let mut sum = plane.map(|plane| flows_of(plane.counts_of_left(name)));
+            let mut sum = plane.map(|plane| plane.counts_of_left(name));
             let mut servers = Vec::with_capacity(room.min(pool.servers.len()));
             for server in &pool.servers {
-                let flows = plane.map(|plane| {
-                    flows_of(plane.counts(name, server.server.name.as_str(), server.server.address))
-                });
-                if let (Some(sum), Some(flows)) = (&mut sum, flows) {
-                    sum.new += flows.new;
-                    sum.current += flows.current;
-                    sum.bytes_in += flows.bytes_in;
-                    sum.bytes_out += flows.bytes_out;
+                let counts =
+                    plane.map(|plane| plane.counts(name, server.server.name.as_str(), server.server.address));
+                if let (Some(sum), Some(counts)) = (&mut sum, counts) {
+                    *sum += counts;
                 }
                 if room > 0 {
                     room -= 1;
                     let up = self.engine().state(server.id).is_none_or(|s| s.up);
-                    servers.push((server.clone(), up, flows));
+                    servers.push((server.clone(), up, counts.map(flows_of)));
                 } else if plane.is_none() {
                     break;
                 }
             }
-            Some(Sampled { spec: spec.clone(), flows: sum, servers })
+            Some(Sampled { spec: spec.clone(), flows: sum.map(flows_of), servers })
         };
         let sample = Sample { second, services: config.services.iter().filter_map(sampled).collect() };
         // A disk that hangs costs seconds of the graphs, and nothing else.

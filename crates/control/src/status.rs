@@ -101,21 +101,18 @@ impl Control {
     fn describe_flows(&self, spec: &ServiceSpec, pool: &PoolSpec, described: &mut api::Service) {
         let Some(plane) = self.layer4().plane() else { return };
         let name = spec.service.name.as_str();
+        let mut all = plane.counts_of_left(name);
         for (server, shown) in pool.servers.iter().zip(&mut described.real_servers) {
             let counts = plane.counts(name, server.server.name.as_str(), server.server.address);
             shown.current_connections = u64::from(counts.active);
             shown.total_connections = counts.flows;
             (shown.bytes_in, shown.bytes_out) = (counts.bytes_in, counts.bytes_out);
-            described.current_connections += shown.current_connections;
-            described.total_connections += shown.total_connections;
-            described.bytes_in += shown.bytes_in;
-            described.bytes_out += shown.bytes_out;
+            all += counts;
         }
-        let left = plane.counts_of_left(name);
-        described.current_connections += u64::from(left.active);
-        described.total_connections += left.flows;
-        described.bytes_in += left.bytes_in;
-        described.bytes_out += left.bytes_out;
+        described.current_connections += u64::from(all.active);
+        described.total_connections += all.flows;
+        described.bytes_in += all.bytes_in;
+        described.bytes_out += all.bytes_out;
     }
 
     pub fn status(&self) -> api::Status {

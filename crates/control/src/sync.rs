@@ -271,7 +271,7 @@ impl Control {
         let lasted = Duration::from_millis(stall.lasted_ms.saturating_add(stall.ended_ms_ago));
         let since = self.pair().and_then(|pair| pair.shared().view().since);
         let took_over = self.is_active_node() && since.is_some_and(|since| since.elapsed() <= lasted);
-        let peer = self.sync().peer.clone().unwrap_or_else(|| "the peer".into());
+        let peer = self.peer_name();
         let after = if took_over { "; this node has taken over meanwhile" } else { "" };
         let text = format!(
             "{peer} says that it stood still for {}: {}{after}",
@@ -309,13 +309,9 @@ impl Control {
         if change.is_empty() {
             return;
         }
-        let peer = self.sync().peer.clone().unwrap_or_else(|| "the peer".into());
-        let node = self.node_name();
-        let text = format!(
-            "admin states, weights and run-time servers are those of {peer} now: {}",
-            change.join(", ")
-        );
-        self.happen("pair", "warning", &node, text);
+        let (peer, change) = (self.peer_name(), change.join(", "));
+        let text = format!("admin states, weights and run-time servers are those of {peer} now: {change}");
+        self.happen("pair", "warning", &self.node_name(), text);
     }
 
     /// Live changes of the other node, if `take` says that they were taken.
@@ -345,14 +341,8 @@ impl Control {
             Ok(Some(change)) => {
                 self.sync().people.store(accounts.stamp(), Relaxed);
                 info!("took the peer's people and tokens");
-                let peer = self.sync().peer.clone().unwrap_or_else(|| "the peer".into());
-                let node = self.node_name();
-                self.happen(
-                    "pair",
-                    "info",
-                    &node,
-                    format!("people and tokens are those of {peer} now ({change})"),
-                );
+                let text = format!("people and tokens are those of {} now ({change})", self.peer_name());
+                self.happen("pair", "info", &self.node_name(), text);
             }
             Ok(None) => {}
             Err(refused) => warn!(why = refused.failure.detail, "the peer's people cannot be taken"),
@@ -621,6 +611,10 @@ impl Control {
             });
         }
         Ok(status)
+    }
+
+    pub(super) fn peer_name(&self) -> String {
+        self.sync().peer.clone().unwrap_or_else(|| "the other node".into())
     }
 
     pub(super) fn is_active_node(&self) -> bool {

@@ -254,6 +254,13 @@ pub enum Twice {
 }
 
 impl Pool {
+    /// Adds the server for when all others fail: it takes clients then alone, and nobody asks whether it is well.
+    pub fn add_last(&mut self, mut server: Table) {
+        server.set("backup", true);
+        server.set("check", false);
+        self.servers.push(server);
+    }
+
     /// Adds a server that has its name from its address: another port gets a name of its own, the same
     /// server again is none.
     pub fn add(&mut self, mut server: Table, twice: Twice, line: usize, draft: &mut Draft) {

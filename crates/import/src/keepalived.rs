@@ -461,7 +461,7 @@ fn raised_by(node: &Node, all: &[Node]) -> i32 {
 }
 
 /// What a command of `track` takes off the priority while it fails.
-const COST_OF_TRACK: u16 = 20;
+const COST_OF_TRACK: u16 = evenkeel_model::PairSettings::COST_OF_CHECK;
 
 /// What a failing script does here, beside what it did there.
 fn while_it_fails(priority: u16, weight: i32) -> String {
@@ -531,10 +531,7 @@ fn add_sorry(host: &str, sorry: &Node, mode: &str, pool: &mut Pool) {
     let mut server = Table::commented(vec!["sorry_server".into()]);
     server.text("name", "sorry");
     server.text("address", &place(host, sorry.words.get(2).map(String::as_str), mode));
-    server.set("backup", true);
-    // It is there for when all else fails.
-    server.set("check", false);
-    pool.servers.push(server);
+    pool.add_last(server);
 }
 
 /// keepalived takes UDP where nothing is said, unless a check of a server tells it otherwise; files that say nothing

@@ -281,9 +281,7 @@ fn add_fallback(fallback: &str, mode: &str, line: usize, pool: &mut Pool, draft:
                 Some(port) => server.text("address", &with_port(&host, &port)),
                 None => server.text("address", &host),
             }
-            server.set("backup", true);
-            server.set("check", false);
-            pool.servers.push(server);
+            pool.add_last(server);
         }
         None => draft.left(line, "fallback", format!("{place}: {NO_LOCAL_SERVER}")),
     }

@@ -299,9 +299,7 @@ fn sorry(one: &Block, mode: &str, port: &str, pool: &mut Pool, draft: &mut Draft
     }
     let mut server = Table::default().with_text("name", "sorry");
     server.text("address", &if mode == "nat" { with_port(&place, port) } else { place });
-    server.set("backup", true);
-    server.set("check", false);
-    pool.servers.push(server);
+    pool.add_last(server);
 }
 
 /// What nanny, Piranha's program of checks, asks: it compares the beginning of the answer, whatever its status.

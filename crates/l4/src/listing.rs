@@ -110,6 +110,9 @@ impl Plane {
     /// Which of these addresses flows still come to, as a VIP or as an address that SNAT sends from.
     pub fn in_use(&self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, LoadError> {
         let mut found = BTreeSet::new();
+        if addresses.is_empty() {
+            return Ok(found);
+        }
         self.each_open_flow(|flow| {
             let source =
                 self.book.sources.get(usize::from(flow.source)).filter(|_| flow.source_port_be != 0).copied();

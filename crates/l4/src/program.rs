@@ -324,11 +324,13 @@ pub fn left_on(interfaces: &[u32]) -> Vec<(u32, Attached)> {
     let Ok(null) = std::fs::File::open("/dev/null") else { return Vec::new() };
     let xdp = Xdp::new(null.as_fd());
     let ways = |interface: &u32| [Attached::Native, Attached::Generic].map(|how| (*interface, how));
-    let has = |(interface, how): &(u32, Attached)| {
-        let id = xdp.query_id(*interface as i32, how.flags()).unwrap_or(0);
-        id > 0 && name_of(id).as_deref() == Some(PROGRAM)
-    };
-    interfaces.iter().flat_map(ways).filter(has).collect()
+    interfaces.iter().flat_map(ways).filter(|(interface, how)| is_on(&xdp, *interface, *how)).collect()
+}
+
+/// Whether a program of this kind, whosever it is, is on an interface.
+fn is_on(xdp: &Xdp<'_>, interface: u32, how: Attached) -> bool {
+    let id = xdp.query_id(interface as i32, how.flags()).unwrap_or(0);
+    id > 0 && name_of(id).as_deref() == Some(PROGRAM)
 }
 
 /// Takes programs of earlier processes off interfaces; `wanted` are those that this process uses.
@@ -340,9 +342,8 @@ pub fn detach_leftovers(interfaces: &[u32], wanted: impl Fn(u32, Attached) -> bo
     let mut had = Vec::new();
     for interface in interfaces {
         for how in [Attached::Native, Attached::Generic] {
-            let id = xdp.query_id(*interface as i32, how.flags()).unwrap_or(0);
-            let own = id > 0 && !wanted(*interface, how) && name_of(id).as_deref() == Some(PROGRAM);
-            if own && xdp.detach(*interface as i32, how.flags()).is_ok() {
+            let is_left = !wanted(*interface, how) && is_on(&xdp, *interface, how);
+            if is_left && xdp.detach(*interface as i32, how.flags()).is_ok() {
                 had.push(*interface);
             }
         }

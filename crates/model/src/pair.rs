@@ -43,6 +43,8 @@ impl PairSettings {
     }
 
     pub const INTERVAL: Duration = Duration::from_millis(50);
+    /// What a command of `track`, or an address that does not answer, takes off this node's fitness and priority.
+    pub const COST_OF_CHECK: u16 = 20;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::{Accounts, Stored, StoredSession, StoredUser, refused};
 use crate::{FailureKind, Refused};
 
@@ -66,10 +68,9 @@ impl Accounts {
 /// Who and what has gone, come or changed, by name.
 fn change_of(before: &Stored, after: &Stored) -> String {
     fn named(all: &Stored) -> BTreeMap<String, String> {
-        let text = |value: serde_json::Result<String>| value.unwrap_or_default();
         let user = |u: &StoredUser| StoredUser { last_step: 0, ..u.clone() };
-        let users = all.users.iter().map(|u| (u.name.clone(), text(serde_json::to_string(&user(u)))));
-        let tokens = all.tokens.iter().map(|t| (format!("token {}", t.name), text(serde_json::to_string(t))));
+        let users = all.users.iter().map(|u| (u.name.clone(), as_text(&user(u))));
+        let tokens = all.tokens.iter().map(|t| (format!("token {}", t.name), as_text(t)));
         users.chain(tokens).collect()
     }
     let (before, after) = (named(before), named(after));
@@ -84,6 +85,6 @@ fn change_of(before: &Stored, after: &Stored) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-fn as_text(stored: &Stored) -> String {
-    serde_json::to_string(stored).unwrap_or_default()
+fn as_text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }

@@ -12,8 +12,8 @@ use evenkeel_platform::Network;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// How much each weighs. Links are weighed by the pair's thread, which the kernel tells of them at once.
-const ADDRESS: u16 = 20;
-const COMMAND: u16 = 20;
+const ADDRESS: u16 = PairSettings::COST_OF_CHECK;
+const COMMAND: u16 = PairSettings::COST_OF_CHECK;
 const SERVICES: u16 = 10;
 /// Between two looks at the links.
 const LINKS: Duration = Duration::from_millis(200);

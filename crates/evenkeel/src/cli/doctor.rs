@@ -475,10 +475,10 @@ fn findings_of_pair(pair: &api::Pair) -> Vec<Finding> {
         let fix = "evenkeel pair status on the other node names it: mend that network, cable or firewall";
         report(Level::Warning, "pair", what, fix);
     }
-    findings.extend(silent_witness(pair));
-    let mut report = |level, subject: &str, what: String, fix: &str| {
-        findings.push(Finding { level, subject: subject.into(), what, fix: fix.into() });
-    };
+    if let Some((level, what)) = silent_witness(pair) {
+        let fix = "is `evenkeel witness` running there, with the pair's present key, and its port open in firewalls?";
+        report(level, "pair", what, fix);
+    }
     for link in pair.link.iter().filter(|_| heard) {
         if !link.connected {
             let what = format!("the link that keeps both nodes alike is down: {}", link.detail);
@@ -498,7 +498,7 @@ fn findings_of_pair(pair: &api::Pair) -> Vec<Finding> {
 
 /// A witness that is away shows when it is needed, unless somebody looks. A passive node that hears its peer does not
 /// ask it.
-fn silent_witness(pair: &api::Pair) -> Option<Finding> {
+fn silent_witness(pair: &api::Pair) -> Option<(Level, String)> {
     let witness = pair.silent_witness()?;
     let heard = pair.peer.as_ref().is_some_and(|p| p.heard);
     let since = match witness.heard_ms_ago {
@@ -510,12 +510,8 @@ fn silent_witness(pair: &api::Pair) -> Option<Finding> {
         (false, "active") => "this node stays active only while its peer's promise lasts",
         (false, _) => "this node does not become active",
     };
-    Some(Finding {
-        level: if heard { Level::Warning } else { Level::Error },
-        subject: "pair".into(),
-        what: format!("the witness {} {since}: {then}", witness.address),
-        fix: "is `evenkeel witness` running there, with the pair's present key, and its port open in firewalls?".into(),
-    })
+    let level = if heard { Level::Warning } else { Level::Error };
+    Some((level, format!("the witness {} {since}: {then}", witness.address)))
 }
 
 fn report_alone(mut findings: Vec<Finding>, fix: &str) -> Vec<Finding> {

@@ -125,24 +125,28 @@ pub fn author() -> String {
 }
 
 pub fn status(common: &Common, service: Option<&str>) -> Outcome {
-    let path = match service {
-        Some(name) => format!("/api/v1/status?service={}", encoded(name)),
-        None => "/api/v1/status".into(),
+    let client = Client::new(&common.socket);
+    let status = match service {
+        Some(name) => status_of(&client, name)?,
+        None => client.get("/api/v1/status")?,
     };
-    let mut status: api::Status = Client::new(&common.socket).get(&path)?;
-    if let Some(name) = service {
-        // A daemon of an older version sends all.
-        status.pools.clear();
-        status.virtual_services.retain(|s| s.name == name);
-        if status.virtual_services.is_empty() {
-            return Err(Failure::new(Exit::Failed, format!("there is no virtual service named {name}")));
-        }
-    }
     if common.json {
         return print_json(&status);
     }
-    let pair = pair_line(&Client::new(&common.socket));
+    let pair = pair_line(&client);
     say(&format!("{pair}{}", render_status(&status, None)))
+}
+
+/// The status of one virtual service, or that there is none of this name.
+pub(super) fn status_of(client: &Client<'_>, name: &str) -> Result<api::Status, Failure> {
+    let mut status: api::Status = client.get(&format!("/api/v1/status?service={}", encoded(name)))?;
+    // A daemon of an older version sends all.
+    status.pools.clear();
+    status.virtual_services.retain(|s| s.name == name);
+    match status.virtual_services.is_empty() {
+        true => Err(Failure::new(Exit::Failed, format!("there is no virtual service named {name}"))),
+        false => Ok(status),
+    }
 }
 
 /// Who this node is in its pair, and how it is with the other; nothing on a node without a pair.

@@ -1,11 +1,10 @@
 //! The access log as it is written, with filters that understand both of its formats.
 
-use evenkeel_api as api;
 use serde_json::Value;
 
 use super::client::Client;
-use super::live::say;
-use super::{Common, Exit, Failure, Outcome, encoded};
+use super::live::{say, status_of};
+use super::{Common, Exit, Failure, Outcome};
 
 #[derive(Debug, Default)]
 pub struct Filter {
@@ -88,10 +87,7 @@ pub fn tail(common: &Common, follow: bool, filter: &Filter, count: Option<usize>
     }
     let client = Client::new(&common.socket);
     if let Some(name) = &filter.service {
-        let status: api::Status = client.get(&format!("/api/v1/status?service={}", encoded(name)))?;
-        if !status.virtual_services.iter().any(|s| s.name == *name) {
-            return Err(Failure::new(Exit::Failed, format!("there is no virtual service named {name}")));
-        }
+        status_of(&client, name)?;
     }
     let lines = client.lines("/api/v1/logs")?;
     let (mut shown, mut told) = (0, false);

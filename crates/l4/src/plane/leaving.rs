@@ -19,22 +19,16 @@ impl Plane {
 
     /// Servers of a service that are configured no more keep or cut what they have.
     pub(super) fn leave(&mut self, service: &str, present: &HashSet<u32>) -> Result<(), PlaneError> {
-        let keeps = |name: &str| {
-            let spec = self.services.get(service);
-            let server = spec.and_then(|s| s.servers.iter().find(|s| s.name == name));
-            server.is_none_or(|s| s.keep_when_removed)
-        };
-        let gone = self.leaving(service, present, keeps);
+        let gone = self.leaving(service, present, self.services.get(service));
         self.retire_each(gone)
     }
 
-    /// Of a service those that are not present and have not left before, with what they take from now on.
-    fn leaving(
-        &self,
-        service: &str,
-        present: &HashSet<u32>,
-        keeps: impl Fn(&str) -> bool,
-    ) -> Vec<(u32, bool)> {
+    /// Of a service those that are not present and have not left before, and whether they keep what they have.
+    fn leaving(&self, service: &str, present: &HashSet<u32>, spec: Option<&ServiceSpec>) -> Vec<(u32, bool)> {
+        let keeps = |name: &str| {
+            let server = spec.and_then(|spec| spec.servers.iter().find(|s| s.name == name));
+            server.is_none_or(|server| server.keep_when_removed)
+        };
         let notes = self.book.destinations.iter();
         notes
             .filter(|(number, n)| n.service == service && !n.leaving && !present.contains(number))
@@ -65,11 +59,7 @@ impl Plane {
         name: &str,
         before: Option<&ServiceSpec>,
     ) -> Result<(), PlaneError> {
-        let keeps = |server: &str| {
-            let spec = before.and_then(|spec| spec.servers.iter().find(|s| s.name == server));
-            spec.is_none_or(|server| server.keep_when_removed && server.takes.existing)
-        };
-        self.retire_each(self.leaving(name, &HashSet::new(), keeps))?;
+        self.retire_each(self.leaving(name, &HashSet::new(), before))?;
         self.departed.remove(name);
         if let Some(note) = self.book.services.remove(name) {
             self.unsaved = true;
