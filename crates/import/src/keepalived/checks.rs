@@ -283,7 +283,7 @@ fn for_shell(command: &str) -> String {
     let plain = |word: &str| word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_./:@%+=,-".contains(&b));
     let word = |word: &str| match plain(word) {
         true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\\\''")),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
     };
     command.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
 }
@@ -395,4 +395,15 @@ fn flag(option: &str) -> Option<&'static str> {
         | "never_ucp" | "auto_callout" => "",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn words_reach_a_script_as_they_are() {
+        let command = "it's a;b $HOME `id` \\ \"q\" 'x' plain/1.2";
+        let line = format!("printf '%s ' {}", super::for_shell(command));
+        let run = std::process::Command::new(super::SHELL).args(["-c", &line]).output().unwrap();
+        assert_eq!(String::from_utf8(run.stdout).unwrap().trim_end(), command, "{line}");
+    }
 }
